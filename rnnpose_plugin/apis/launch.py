@@ -1,0 +1,226 @@
+"""From a command line to a Runner: what ``tools/train.py`` and ``tools/test.py`` share."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import os
+from typing import Any
+
+from mmengine.config import Config, DictAction
+from mmengine.device import get_device
+from mmengine.runner import Runner, find_latest_checkpoint
+
+from ..compat import cpu_model_wrapper, init_cpu_process_group
+from ..engine import InterruptHook
+from .check_data import check_config
+from .checkpoint_file import check_checkpoint_file, last_good_checkpoint
+
+# Top-level settings that mmengine's Runner reads from the config itself, beside its own arguments.
+RUNNER_EXTRAS = {
+    'activation_checkpointing',
+    'compile',
+    'efficient_conv_bn_eval',
+    'find_unused_parameters',
+    'model_wrapper_cfg',
+}
+
+
+def add_shared_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that training and test have in common, with the toolbox's names and meanings.
+
+    Args:
+        parser (ArgumentParser): The tool's parser.
+    """
+    parser.add_argument('--work-dir', help="where to write; default: the config's work_dir, or work_dirs/<config name>")
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE',
+        help='change settings of the config, such as train_dataloader.batch_size=4 or key="[a,b]"',
+    )  # fmt: skip
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
+    # Two spellings, as torch.distributed.launch changed from one to the other.
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by torch.distributed.launch')
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """Read the config, apply ``--cfg-options`` to it, and set launcher and work directory.
+
+    Args:
+        args (Namespace): The parsed command line.
+
+    Returns:
+        Config: The config.
+    """
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    if not os.path.isfile(args.config):
+        raise FileNotFoundError(f'config {args.config!r} does not exist; check the path')
+    cfg = Config.fromfile(args.config)
+    check_options(cfg, args.cfg_options)
+    cfg.merge_from_dict(args.cfg_options)
+    cfg.launcher = args.launcher
+    name = os.path.splitext(os.path.basename(args.config))[0]
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or os.path.join('work_dirs', name)
+    return cfg
+
+
+def check_options(cfg: Config, options: dict[str, Any]) -> None:
+    """Refuse a misspelt ``--cfg-options`` key: mmengine would add it to the config and nobody would read it.
+
+    The last name of a key is left to the class that is built with it, which refuses what it does not know.
+
+    Args:
+        cfg (Config): The config as it was read.
+        options (dict): Dotted keys and their values.
+    """
+    read_by_runner = set(inspect.signature(Runner).parameters) | RUNNER_EXTRAS
+    for key in options:
+        first = key.split('.')[0]
+        if first not in read_by_runner and first in cfg:
+            places = ', '.join(
+                path for path in _paths_to(cfg, key.split('.')[-1]) if path.split('.')[0] in read_by_runner
+            )
+            raise ValueError(
+                f'--cfg-options {key}: {first} is only a name inside the config file and has been used up; '
+                f'set the places that got its value ({places or "look into the config"})'
+            )
+        if first not in read_by_runner:
+            raise ValueError(
+                f'--cfg-options {key}: there is no setting {first!r} in {cfg.filename}; check the spelling'
+            )
+        _check_parents(cfg, key)
+
+
+def prepare_training(cfg: Config, args: argparse.Namespace) -> None:
+    """Write the flags of ``tools/train.py`` into the config.
+
+    Args:
+        cfg (Config): The config, changed in place.
+        args (Namespace): The parsed command line.
+    """
+    if args.no_validate:
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    if args.amp:
+        _use_amp(cfg)
+    if args.auto_scale_lr:
+        if not cfg.get('auto_scale_lr') or 'base_batch_size' not in cfg.auto_scale_lr:
+            raise ValueError(
+                '--auto-scale-lr needs auto_scale_lr = dict(base_batch_size=...) in the config, the batch '
+                'size that optim_wrapper.optimizer.lr is meant for; add it'
+            )
+        cfg.auto_scale_lr.enable = True
+    if args.resume:
+        cfg.resume = True
+        cfg.load_from = None if args.resume == 'auto' else args.resume
+    _check_start(cfg)
+
+
+def prepare_test(cfg: Config, args: argparse.Namespace) -> None:
+    """Write the arguments of ``tools/test.py`` into the config.
+
+    Args:
+        cfg (Config): The config, changed in place.
+        args (Namespace): The parsed command line.
+    """
+    check_checkpoint_file(args.checkpoint)
+    cfg.load_from, cfg.resume = args.checkpoint, False
+    if args.out and not args.out.endswith('.json'):
+        raise ValueError(f'--out {args.out} has to end in .json')
+    if args.dump:
+        if not args.dump.endswith('.pkl'):
+            raise ValueError(f'--dump {args.dump} has to end in .pkl')
+        metrics = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
+        cfg.test_evaluator = [*metrics, dict(type='DumpResults', out_file_path=args.dump)]
+    if args.show_dir:
+        _draw_results(cfg, args.show_dir)
+
+
+def build_runner(cfg: Config, training: bool) -> Runner:
+    """Check the data of a config and build its Runner.
+
+    Args:
+        cfg (Config): The config, with all flags in it.
+        training (bool): True to train, False to test.
+
+    Returns:
+        Runner: Ready for ``train()`` or ``test()``.
+    """
+    check_config(cfg, training)
+    if init_cpu_process_group(cfg.launcher):
+        cfg.model_wrapper_cfg = cpu_model_wrapper(cfg.get('find_unused_parameters', False))
+    runner = Runner.from_cfg(cfg)
+    runner.register_hook(InterruptHook())
+    return runner
+
+
+def _check_parents(cfg: Config, key: str) -> None:
+    *parents, leaf = key.split('.')
+    node = {parents[0]: cfg.get(parents[0], {})} if parents else {}
+    for depth, name in enumerate(parents):
+        below = dict(_items(node))
+        if name not in below:
+            here = '.'.join(parents[:depth])
+            raise ValueError(
+                f'--cfg-options {key}: {here} in {cfg.filename} has no setting {name!r}, only '
+                f'{", ".join(below)}; check the spelling'
+            )
+        node = below[name]
+    if not isinstance(node, dict) and leaf not in dict(_items(node)):
+        raise ValueError(f'--cfg-options {key}: {".".join(parents)} in {cfg.filename} is {node!r}, without a {leaf!r}')
+
+
+def _items(node: Any) -> list[tuple[str, Any]]:
+    if isinstance(node, (list, tuple)):
+        return [(str(index), value) for index, value in enumerate(node)]
+    return list(node.items()) if isinstance(node, (dict, Config)) else []
+
+
+def _paths_to(node: Any, name: str, prefix: str = '') -> list[str]:
+    """Dotted paths of all settings of a name."""
+    paths = []
+    for key, value in _items(node):
+        paths += [f'{prefix}{key}'] if key == name else []
+        paths += _paths_to(value, name, f'{prefix}{key}.')
+    return paths
+
+
+def _use_amp(cfg: Config) -> None:
+    if get_device() not in ('cuda', 'npu', 'mlu', 'musa'):
+        raise ValueError(f'--amp needs an accelerator, and this machine has none (device {get_device()}); leave it out')
+    kind = cfg.optim_wrapper.get('type', 'OptimWrapper')
+    if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
+        raise ValueError(f'--amp replaces OptimWrapper only, but optim_wrapper.type is {kind}; leave it out')
+    cfg.optim_wrapper.type = 'AmpOptimWrapper'
+    cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+
+
+def _check_start(cfg: Config) -> None:
+    """Look at the files that a training starts from; the Runner would open them only after the data are loaded."""
+    if cfg.get('load_from'):
+        check_checkpoint_file(cfg.load_from)
+    for path in _pretrained_backbone(cfg):
+        if '://' not in path and not os.path.isfile(path):
+            raise FileNotFoundError(
+                f'the weights {path} of model.backbone.init_cfg do not exist; train them first, or start without: '
+                '--cfg-options model.backbone.init_cfg=None model.freeze_backbone=False'
+            )
+        check_checkpoint_file(path)
+    last = find_latest_checkpoint(cfg.work_dir) if cfg.get('resume') and not cfg.get('load_from') else None
+    good = last_good_checkpoint(cfg.work_dir) if last is not None else None
+    if last != good:
+        way_on = f'resume from the newest whole one, --resume {good}' if good else 'there is no other, start again'
+        raise ValueError(f'checkpoint {last}, the last one of {cfg.work_dir}, is missing or cut off; {way_on}')
+
+
+def _pretrained_backbone(cfg: Config) -> list[str]:
+    init_cfg = cfg.model.get('backbone', {}).get('init_cfg') or []
+    parts = init_cfg if isinstance(init_cfg, (list, tuple)) else [init_cfg]
+    return [part['checkpoint'] for part in parts if part.get('checkpoint')]
+
+
+def _draw_results(cfg: Config, out_dir: str) -> None:
+    hook = cfg.default_hooks.get('visualization')
+    if hook is None:
+        raise ValueError(
+            "--show-dir needs default_hooks.visualization = dict(type='PoseVisualizationHook') in the config; add it"
+        )
+    hook.update(enable=True, out_dir=out_dir, interval=1)

@@ -1,0 +1,87 @@
+"""Long jobs made of commands, of which a finished one is not run again."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmengine.config import Config
+
+
+@dataclass
+class Stage:
+    """One command of a job.
+
+    Args:
+        name (str): of its record and log file, unique in the job.
+        command (list[str]): what is run by this Python, such as ``['tools/train.py', 'configs/ae_hg_crowd.py']``.
+        config (str, optional): the config file whose contents decide whether the stage is still the same.
+        resumes (bool): the command takes ``--resume`` to go on with what an interrupted run left. Defaults to False.
+    """
+
+    name: str
+    command: list[str]
+    config: str | None = None
+    resumes: bool = False
+
+    def identity(self) -> str:
+        """What makes the stage what it is.
+
+        Returns:
+            str: the command and the resolved config.
+        """
+        settings = Config.fromfile(self.config).pretty_text if self.config else ''
+        return '\n'.join([' '.join(self.command), settings])
+
+
+def run_stages(stages: list[Stage], folder: str, fresh: bool = False) -> None:
+    """Run the stages in order, each with its output in ``folder/NAME.log`` and its progress bar on stderr.
+
+    ``folder/NAME.done`` records what a finished stage was; it is not run again while that is the same and nothing
+    before it was. ``folder/NAME.started`` does so for a run that was interrupted, which is gone on with.
+
+    Args:
+        stages (list[Stage]): in order; later ones may need the earlier ones' files.
+        folder (str): for records and logs.
+        fresh (bool): run everything, from its beginning. Defaults to False.
+
+    Raises:
+        RuntimeError: if a command fails; its log is named.
+    """
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for number, stage in enumerate(stages, start=1):
+        done = Path(folder, f'{stage.name}.done')
+        title = f'[{number}/{len(stages)}] {stage.name}'
+        if not fresh and _reads(done, stage.identity()):
+            print(f'{title}: done before')
+            continue
+        print(f'{title}: {" ".join(stage.command)}', flush=True)
+        seconds = _run(stage, folder, fresh)
+        fresh = True  # what comes after was made from other files
+        done.write_text(stage.identity())
+        print(f'{title}: {seconds:.0f} s', flush=True)
+
+
+def _reads(path: Path, text: str) -> bool:
+    return path.is_file() and path.read_text() == text
+
+
+def _run(stage: Stage, folder: str, fresh: bool) -> float:
+    started = Path(folder, f'{stage.name}.started')
+    interrupted = stage.resumes and not fresh and _reads(started, stage.identity())
+    Path(folder, f'{stage.name}.done').unlink(missing_ok=True)
+    started.write_text(stage.identity())
+    command = [sys.executable, *stage.command, *(['--resume'] if interrupted else [])]
+    begin, log = time.time(), Path(folder, f'{stage.name}.log')
+    # Every start of the toolbox warns of its own age several times, which would bury the progress bars.
+    environment = dict(os.environ, PYTHONWARNINGS='ignore::UserWarning')
+    with log.open('a' if interrupted else 'w') as output:
+        status = subprocess.run(command, stdout=output, env=environment).returncode
+    if status:
+        raise RuntimeError(f'{" ".join(stage.command)} ended with status {status}; its output is in {log}.')
+    started.unlink()
+    return time.time() - begin

@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import numpy as np
+import torch
+from mmpose.codecs.base import BaseKeypointCodec
+from mmpose.registry import KEYPOINT_CODECS
+from torch import Tensor
+
+REFINEMENTS = ('none', 'quarter', 'parabola')
+INSTANCE_SCORES = ('stop_times_peak', 'stop', 'peak')
+
+
+@KEYPOINT_CODECS.register_module()
+class InstanceHeatmap(BaseKeypointCodec):
+    """Keypoints of N people <-> N x K heatmaps of which each holds one person's joint (paper, sections 3.1.1 and 3.2).
+
+    This class is the only statement of pixel and cell conventions.
+
+    Letters: N instances, K keypoints, [w, h] input size, [W, H] heatmap size, s = w / W the stride.
+
+    Frames: *input space* is the image the network sees, in pixel indices (the centre of the first pixel is (0, 0)), as
+    OpenCV's warps and COCO's joints are. *Cells* are heatmap indices. A cell covers s x s pixels, so
+    ``cell = (pixel + 0.5) / s - 0.5``. Every joint inside the image, [-0.5, w - 0.5), then lies in [-0.5, W - 0.5) and
+    has its peak on the map, and mirroring the image mirrors the cells exactly. (The toolbox's AE codec uses
+    ``cell = pixel / s`` and a ``decode_center_shift``; there both fail in the last half cell.)
+
+    ``keypoint_weights`` is 1 for a joint that is labelled (visible or occluded) and inside the image, else 0. What the
+    loss makes of a 0 is the loss's matter.
+
+    Encoded: ``keypoint_labels`` (N, K, 2) float32 in cells, ``keypoint_weights`` (N, K) float32 and, if asked for,
+    ``instance_heatmaps`` (N * K, H, W), instance by instance. Crowd regions and people without a labelled joint inside
+    the image are no instances: N counts the others.
+
+    Args:
+        input_size (tuple[int, int]): [w, h] in pixels.
+        heatmap_size (tuple[int, int]): [W, H] in cells; w / W and h / H must be the same.
+        sigma (float): standard deviation of the Gaussian, in cells, > 0. Defaults to 2.
+        keypoint_threshold (float): tau of section 3.2: a joint whose peak is lower is discarded, which is to say gets
+            score 0. Its coordinates stay the peak's, as in the toolbox's codecs: COCO results know no absent joint, and
+            any placeholder would be a claim. Defaults to 0.015.
+        refinement (str): ``'none'``, the paper's plain arg max; ``'quarter'``, the toolbox's quarter-cell step towards
+            the higher neighbour, which AE gets too; ``'parabola'``, on each axis the top of the parabola through the
+            logarithms of the peak and its two neighbours, which is exact for a Gaussian. Defaults to ``'quarter'``.
+        instance_score (str): by what AP ranks people. ``'stop_times_peak'``: stop probability times the mean peak of
+            the joints that were kept; ``'stop'`` and ``'peak'``: either alone. Defaults to ``'stop_times_peak'``.
+        encode_heatmaps (bool): also encode ``instance_heatmaps``; training does without, it renders on the model's
+            device. Defaults to False.
+
+    Raises:
+        ValueError: for sizes that do not divide, a sigma that is not positive, or an unknown option.
+    """
+
+    auxiliary_encode_keys = {'iscrowd'}
+    label_mapping_table = dict(keypoint_labels='keypoint_labels', keypoint_weights='keypoint_weights')
+
+    def __init__(
+        self,
+        input_size: tuple[int, int],
+        heatmap_size: tuple[int, int],
+        sigma: float = 2.0,
+        keypoint_threshold: float = 0.015,
+        refinement: str = 'quarter',
+        instance_score: str = 'stop_times_peak',
+        encode_heatmaps: bool = False,
+    ) -> None:
+        super().__init__()
+        (w, h), (W, H) = input_size, heatmap_size
+        if w * H != h * W:
+            raise ValueError(
+                f'input_size {tuple(input_size)} and heatmap_size {tuple(heatmap_size)} have different strides '
+                f'{w / W:g} and {h / H:g}; use the same for both sides.'
+            )
+        if sigma <= 0:
+            raise ValueError(f'sigma is {sigma}; it is a standard deviation in cells and must be positive.')
+        if refinement not in REFINEMENTS:
+            raise ValueError(f'refinement is {refinement!r}; use one of {REFINEMENTS}.')
+        if instance_score not in INSTANCE_SCORES:
+            raise ValueError(f'instance_score is {instance_score!r}; use one of {INSTANCE_SCORES}.')
+        self.input_size = tuple(input_size)
+        self.heatmap_size = tuple(heatmap_size)
+        self.stride = w / W
+        self.sigma = sigma
+        self.keypoint_threshold = keypoint_threshold
+        self.refinement = refinement
+        self.instance_score = instance_score
+        self.encode_heatmaps = encode_heatmaps
+
+    def to_cells(self, pixels: np.ndarray | Tensor) -> np.ndarray | Tensor:
+        """Pixels of the input image to heatmap cells.
+
+        Args:
+            pixels (np.ndarray | Tensor): x, y in input space, shape (..., 2).
+
+        Returns:
+            np.ndarray | Tensor: x, y in cells, same shape.
+        """
+        return (pixels + 0.5) / self.stride - 0.5
+
+    def to_pixels(self, cells: np.ndarray | Tensor) -> np.ndarray | Tensor:
+        """Heatmap cells to pixels of the input image; the inverse of :meth:`to_cells`.
+
+        Args:
+            cells (np.ndarray | Tensor): x, y in cells, shape (..., 2).
+
+        Returns:
+            np.ndarray | Tensor: x, y in input space, same shape.
+        """
+        return (cells + 0.5) * self.stride - 0.5
+
+    def encode(
+        self,
+        keypoints: np.ndarray,
+        keypoints_visible: np.ndarray | None = None,
+        iscrowd: list[int] | None = None,
+    ) -> dict:
+        """Joints in input space to joints in cells with flags.
+
+        Args:
+            keypoints (np.ndarray): (N, K, 2), pixels of the input image.
+            keypoints_visible (np.ndarray, optional): (N, K), 0 where unlabelled. Defaults to all labelled.
+            iscrowd (list[int], optional): N flags of COCO's crowd regions. Defaults to none.
+
+        Returns:
+            dict: as listed in the class's docstring.
+        """
+        if keypoints_visible is None:
+            keypoints_visible = np.ones(keypoints.shape[:2], dtype=np.float32)
+        labels = self.to_cells(keypoints.astype(np.float32))
+        inside = np.all((labels >= -0.5) & (labels < np.array(self.heatmap_size) - 0.5), axis=-1)
+        weights = (inside & (keypoints_visible > 0)).astype(np.float32)
+
+        is_instance = weights.any(axis=1)
+        if iscrowd is not None:
+            is_instance &= ~np.asarray(iscrowd, dtype=bool)
+        # An unlabelled joint may stand anywhere (COCO: 0, 0); a finite place keeps it harmless when rendered.
+        labels = np.where(weights[..., None] > 0, labels, 0)[is_instance].astype(np.float32)
+        encoded = dict(keypoint_labels=labels, keypoint_weights=weights[is_instance])
+        if self.encode_heatmaps:
+            heatmaps = self.render(torch.from_numpy(labels), torch.from_numpy(encoded['keypoint_weights']))
+            encoded['instance_heatmaps'] = heatmaps.flatten(0, 1).numpy()
+        return encoded
+
+    def render(self, keypoint_labels: Tensor, keypoint_weights: Tensor) -> Tensor:
+        """Gaussian maps on the labels' own device: H_{t,j} of section 3.1.1, one person's joint to a map.
+
+        The Gaussian is centred at the joint itself, not at the nearest cell, and is not cut off; its value at the
+        joint is 1.
+
+        Args:
+            keypoint_labels (Tensor): (..., K, 2), cells.
+            keypoint_weights (Tensor): (..., K); a map of weight 0 is all zero.
+
+        Returns:
+            Tensor: (..., K, H, W), float32, in [0, 1].
+        """
+        W, H = self.heatmap_size
+        x, y = keypoint_labels.float().unbind(-1)
+        columns = self._gaussian(x, W)
+        rows = self._gaussian(y, H) * keypoint_weights.float()[..., None]
+        return rows[..., :, None] * columns[..., None, :]
+
+    def _gaussian(self, centres: Tensor, length: int) -> Tensor:
+        cells = torch.arange(length, device=centres.device, dtype=torch.float32)
+        return torch.exp(-((cells - centres[..., None]) ** 2) / (2 * self.sigma**2))
+
+    def decode(self, encoded: tuple[Tensor, Tensor]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """One image's heatmaps to joints in input space, on the heatmaps' device; only N x K rows leave it.
+
+        Args:
+            encoded (tuple[Tensor, Tensor]): heatmaps (N, K, H, W) and stop probabilities (N,) in [0, 1].
+
+        Returns:
+            tuple[np.ndarray, np.ndarray, np.ndarray]: keypoints (N, K, 2) in pixels of the input image, keypoint
+            scores (N, K), 0 where discarded, and instance scores (N,).
+        """
+        heatmaps, stop_probabilities = (torch.as_tensor(part).float() for part in encoded)
+        W = heatmaps.shape[-1]
+        peaks, flat = heatmaps.flatten(-2).max(dim=-1)
+        x, y = flat % W, torch.div(flat, W, rounding_mode='floor')
+        cells = torch.stack([x, y], dim=-1) + self._refine(heatmaps, x, y)
+        scores = torch.where(peaks < self.keypoint_threshold, 0.0, peaks)
+        ranking = self._rank(scores, stop_probabilities)
+        table = torch.cat([self.to_pixels(cells), scores[..., None]], dim=-1).cpu().numpy()
+        return table[..., :2], table[..., 2], ranking.cpu().numpy()
+
+    def _refine(self, heatmaps: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        """Sub-cell steps (N, K, 2) from each peak, in cells."""
+        H, W = heatmaps.shape[-2:]
+        maps = heatmaps.flatten(-2)
+
+        def at(dx: int, dy: int) -> Tensor:
+            index = (y + dy).clamp(0, H - 1) * W + (x + dx).clamp(0, W - 1)
+            return maps.gather(-1, index[..., None]).squeeze(-1)
+
+        if self.refinement == 'none':
+            return heatmaps.new_zeros(*x.shape, 2)
+        if self.refinement == 'quarter':
+            # As in the toolbox's refine_keypoints, which wants the other axis off its first row or column too.
+            inner = torch.stack([(x > 1) & (x < W - 1) & (y > 0), (y > 1) & (y < H - 1) & (x > 0)], dim=-1)
+            uphill = torch.stack([at(1, 0) - at(-1, 0), at(0, 1) - at(0, -1)], dim=-1).sign()
+            return 0.25 * uphill * inner
+        inner = torch.stack([(x > 0) & (x < W - 1), (y > 0) & (y < H - 1)], dim=-1)
+        before, peak, after = (
+            torch.stack(pair, dim=-1).clamp(min=1e-6).log()
+            for pair in ((at(-1, 0), at(0, -1)), (at(0, 0), at(0, 0)), (at(1, 0), at(0, 1)))
+        )
+        curvature = (2 * peak - before - after).clamp(min=1e-6)
+        return (0.5 * (after - before) / curvature).clamp(-0.5, 0.5) * inner
+
+    def _rank(self, scores: Tensor, stop_probabilities: Tensor) -> Tensor:
+        kept = (scores > 0).sum(dim=-1)
+        mean_peak = scores.sum(dim=-1) / kept.clamp(min=1)
+        if self.instance_score == 'peak':
+            return mean_peak
+        if self.instance_score == 'stop':
+            # A person of whom every joint was discarded is no pose, whatever the network says of it.
+            return stop_probabilities * (kept > 0)
+        return stop_probabilities * mean_peak

@@ -1,0 +1,249 @@
+"""Everything that lets MMPose 1.3 run on today's stack, and nothing else; silent where it is not needed.
+
+Nothing here is imported from the toolbox before it is known to be there, so that a missing package is reported in one
+sentence and not by a traceback from deep inside.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import pickle
+import re
+import sys
+from types import ModuleType
+from typing import Any
+
+# Module to import -> lowest version. The compiled part of a package is named where it is what fails: the published
+# xtcocotools wheel, say, does not load next to numpy 2.
+REQUIREMENTS = {
+    'torch': '2.1',
+    'mmengine': '',
+    'mmcv': '2.0',
+    'mmpose': '1.3',
+    'scipy.optimize': '',
+    'pycocotools.mask': '',
+    'xtcocotools.mask': '',
+}
+
+# Importing these runs every import that MMPose's own registrations need.
+TOOLBOX_ROOMS = ('mmpose.models', 'mmpose.datasets', 'mmpose.evaluation')
+
+# What to give pip, where that is more than the name of the module.
+PIP_ARGUMENTS = {
+    'torch': "'torch>=2.1'",
+    'mmcv': "'mmcv-lite>=2.0,<2.2'",
+    'mmpose': "--no-deps 'mmpose>=1.3'",  # its metadata asks for chumpy, which does not build (mmpose #3218)
+    'cv2': 'opencv-python',
+    'PIL': 'pillow',
+    'yaml': 'pyyaml',
+}
+
+# The one op that `import mmpose.models` needs without a guard, for the EDPose head (mmpose #3250).
+UNGUARDED_OPS = ('MultiScaleDeformableAttention',)
+
+# The methods that every mmengine HistoryBuffer carries in its pickle.
+HISTORY_BUFFER_METHODS = ('min', 'max', 'current', 'mean')
+
+
+def check_requirements() -> None:
+    """Raises an ImportError of one sentence when a direct requirement is missing, too old or broken."""
+    problems = missing_requirements()
+    if problems:
+        raise ImportError(_sentence(problems))
+
+
+def missing_requirements() -> list[str]:
+    """Lists what is missing, too old or broken among the direct requirements.
+
+    Returns:
+        One phrase per package at fault, with its cure. A package that fails only because another one on the list is
+        missing is not listed beside it.
+    """
+    problems: dict[str, str] = {}
+    for module, minimum in REQUIREMENTS.items():
+        error = _import_error(module)
+        if error is not None:
+            problems.setdefault(_package_at_fault(module, error), _describe(module, error))
+        elif minimum and _release(sys.modules[module].__version__) < _release(minimum):
+            problems[module] = f'{module} {sys.modules[module].__version__} is older than {minimum} ({_cure(module)})'
+    return list(problems.values())
+
+
+def check_toolbox() -> None:
+    """Raises an ImportError of one sentence when MMPose does not import, say for want of a package of its own.
+
+    To be called after `apply`, without which MMPose does not import beside mmcv-lite.
+    """
+    for module in TOOLBOX_ROOMS:
+        error = _import_error(module)
+        if error is not None:
+            raise ImportError(_sentence([_describe(module, error)])) from error
+
+
+def apply() -> None:
+    """Makes MMPose importable and its training checkpoints loadable; a second call changes nothing.
+
+    To be called before MMPose's models are imported.
+    """
+    stand_in_for_mmcv_ops()
+    allow_training_checkpoints()
+
+
+def stand_in_for_mmcv_ops() -> None:
+    """Lets `import mmpose.models` pass without mmcv's compiled ops; a full mmcv is left alone.
+
+    The stand-in offers only what MMPose imports without a guard. Any other op is as absent as it is in mmcv-lite, so
+    that the toolbox's own guards (DEKR head, PoseWarper neck, environment report) keep doing what they do there.
+    """
+    if 'mmcv.ops' in sys.modules or importlib.util.find_spec('mmcv._ext') is not None:
+        return
+    module = ModuleType('mmcv.ops', 'Stand-in by rnnpose_plugin: mmcv is installed without its compiled ops.')
+    module.__spec__ = importlib.util.spec_from_loader('mmcv.ops', loader=None)
+    module.__getattr__ = _absent_op
+    for name in UNGUARDED_OPS:
+        setattr(module, name, _MissingOp(name, (), {'__module__': 'mmcv.ops'}))
+    sys.modules['mmcv.ops'] = sys.modules['mmcv'].ops = module
+
+
+def allow_training_checkpoints() -> None:
+    """Lets `load_from` and `resume` read mmengine's training checkpoints by torch's safe, weights-only unpickler.
+
+    That unpickler is the default since torch 2.6 and mmengine 0.10.7 does not know it (mmengine #1655). Allowed are
+    the types such a checkpoint was seen to hold: the logged histories, the best score (a numpy scalar), and the
+    arrays of the dataset's meta information (an empty one, say the colours of a skeleton without links, names bytes).
+    """
+    import numpy as np
+    import torch
+    from mmengine.logging import HistoryBuffer
+
+    if _release(torch.__version__) < (2, 6):  # older ones load without it, and do not take names (pytorch #142153)
+        return
+    # Asked of numpy itself, as its private module was renamed in numpy 2; a checkpoint may hold either name.
+    rebuilders = [np.empty(0).__reduce__()[0], np.float64(0).__reduce__()[0]]
+    names = [(f, f'numpy.{core}.multiarray.{f.__name__}') for f in rebuilders for core in ('core', '_core')]
+    dtypes = [type(np.dtype(name)) for name in ('float64', 'int64', 'float32', 'uint8')]
+    torch.serialization.add_safe_globals(
+        [HistoryBuffer, (history_buffer_method, 'builtins.getattr'), np.ndarray, np.dtype, bytes, *names, *dtypes]
+    )
+
+
+def history_buffer_method(owner: Any, name: str) -> Any:
+    """Stands for `getattr` while a checkpoint is read: a HistoryBuffer's pickle names its methods by it.
+
+    Args:
+        owner: The object whose attribute the checkpoint asks for.
+        name: The attribute's name.
+
+    Returns:
+        A method of mmengine's HistoryBuffer.
+
+    Raises:
+        pickle.UnpicklingError: When the checkpoint asks for anything else.
+    """
+    from mmengine.logging import HistoryBuffer
+
+    if owner is HistoryBuffer and name in HISTORY_BUFFER_METHODS:
+        return getattr(owner, name)
+    raise pickle.UnpicklingError(f'refused: the file asks for attribute {name!r} of {owner!r}')
+
+
+def init_cpu_process_group(launcher: str) -> bool:
+    """Starts torch.distributed by gloo where mmengine cannot: launched by torchrun on a machine without accelerator.
+
+    mmengine's `init_dist` calls `torch.cuda.set_device` first; its Runner skips that when a process group exists.
+
+    Args:
+        launcher: The launcher that the Runner will be given.
+
+    Returns:
+        Whether it has started a process group. If so, the Runner also needs `cpu_model_wrapper`.
+    """
+    import torch.distributed
+    from mmengine.device import get_device
+
+    if launcher != 'pytorch' or get_device() != 'cpu' or torch.distributed.is_initialized():
+        return False
+    torch.distributed.init_process_group('gloo')
+    return True
+
+
+def cpu_model_wrapper(find_unused_parameters: bool = False) -> dict[str, Any]:
+    """Gives the `model_wrapper_cfg` of a distributed run on the CPU.
+
+    Left alone, mmengine's Runner hands DistributedDataParallel a device id, which it refuses for a model on the CPU.
+    The other values are those that the Runner would have set.
+
+    Args:
+        find_unused_parameters: As in DistributedDataParallel.
+
+    Returns:
+        The setting for the Runner or the config.
+    """
+    return dict(
+        type='MMDistributedDataParallel',
+        device_ids=None,
+        broadcast_buffers=False,
+        find_unused_parameters=find_unused_parameters,
+    )
+
+
+class _MissingOp(type):
+    """The type of a stand-in: a class that can be imported and subclassed, and raises when it is called."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> None:
+        raise ImportError(_absence(cls.__name__))
+
+
+def _absent_op(name: str) -> None:
+    if name.startswith('_'):  # asked by Python itself, as in inspect.getmodule
+        raise AttributeError(f"module 'mmcv.ops' has no attribute {name!r}")
+    raise ModuleNotFoundError(_absence(name), name='mmcv._ext')  # what mmcv-lite raises, and guards expect
+
+
+def _absence(op: str) -> str:
+    return (
+        f'{op} is a compiled op of mmcv, which is installed here without them: '
+        'replace mmcv-lite by a full mmcv built for this torch to use it.'
+    )
+
+
+def _import_error(module: str) -> Exception | None:
+    try:
+        importlib.import_module(module)
+    except Exception as error:  # a binary or a version check of another package may raise anything
+        return error
+    return None
+
+
+def _is_absence(error: Exception) -> bool:
+    """Tells a package that is not there from one that is there and lacks a part."""
+    return isinstance(error, ModuleNotFoundError) and bool(error.name) and '.' not in error.name
+
+
+def _package_at_fault(module: str, error: Exception) -> str:
+    return error.name if _is_absence(error) else module.split('.')[0]
+
+
+def _describe(module: str, error: Exception) -> str:
+    if not _is_absence(error):
+        reason = str(error).strip().split('\n')[0].rstrip('.')
+        return f'{module} does not import ({type(error).__name__}: {reason})'
+    user = '' if module.split('.')[0] == error.name else f', which {module} imports,'
+    return f'{error.name}{user} is not installed ({_cure(error.name)})'
+
+
+def _cure(package: str) -> str:
+    return f'pip install {PIP_ARGUMENTS.get(package, package)}'
+
+
+def _sentence(problems: list[str]) -> str:
+    return (
+        f'rnnpose_plugin needs a working MMPose 1.3, but {", ".join(problems)}; '
+        '`make install` in its repository makes an environment where everything fits.'
+    )
+
+
+def _release(version: str) -> tuple[int, ...]:
+    """Gives the first two numbers of a version: '2.14.1+cpu' -> (2, 14)."""
+    return tuple(int(number) for number in re.findall(r'\d+', version)[:2])

@@ -1,0 +1,6 @@
+"""Data sets: transforms in front of the toolbox's own COCO-style data sets, and the synthetic crowd."""
+
+from .heatmap_mask import InstanceHeatmapMask
+from .loading import LoadPoseImage
+
+__all__ = ['InstanceHeatmapMask', 'LoadPoseImage']

@@ -1,0 +1,82 @@
+"""Read an image and say clearly what is wrong when that fails."""
+
+from __future__ import annotations
+
+import io
+
+import mmcv
+import mmengine.fileio as fileio
+import numpy as np
+from mmpose.datasets.transforms import LoadImage
+from mmpose.registry import TRANSFORMS
+from PIL import Image
+
+# First bytes and last bytes of a whole file: JPEG, PNG.
+MARKS = ((b'\xff\xd8', b'\xff\xd9'), (b'\x89PNG', b'IEND\xaeB`\x82'))
+
+
+@TRANSFORMS.register_module()
+class LoadPoseImage(LoadImage):
+    """The toolbox's ``LoadImage`` with one sentence for a missing, undecodable or cut-off image.
+
+    OpenCV returns a cut-off image with the missing part in grey, or nothing, depending on its version. A JPEG or PNG
+    whose last bytes are not its end mark is therefore decoded once more by Pillow, which refuses what is incomplete.
+    All arguments are those of ``LoadImage``.
+    """
+
+    def transform(self, results: dict) -> dict | None:
+        """Read ``results['img_path']`` unless the image is there already.
+
+        Args:
+            results (dict): The result dict.
+
+        Returns:
+            dict | None: The result dict with ``img``, ``img_shape`` and ``ori_shape``; None for an unreadable image
+            with ``ignore_empty``.
+        """
+        if 'img' in results:
+            return super().transform(results)
+        try:
+            image = self._read(results['img_path'])
+        except (OSError, ValueError):
+            if self.ignore_empty:
+                return None
+            raise
+        results['img'] = image.astype(np.float32) if self.to_float32 else image
+        results['img_shape'] = results['ori_shape'] = image.shape[:2]
+        return results
+
+    def _read(self, path: str) -> np.ndarray:
+        try:
+            data = fileio.get(path, backend_args=self.backend_args)
+        except FileNotFoundError:
+            raise FileNotFoundError(f'image {path} does not exist; check data_root and data_prefix') from None
+        if is_cut_off(data):
+            raise ValueError(f'image {path} is cut off after {len(data)} bytes; fetch it again')
+        image = mmcv.imfrombytes(data, flag=self.color_type, backend=self.imdecode_backend) if data else None
+        if image is None:
+            raise ValueError(
+                f'image {path} cannot be decoded ({len(data)} bytes); replace it or take it out of the annotation file'
+            )
+        return image
+
+
+def is_cut_off(data: bytes) -> bool:
+    """Whether a JPEG or PNG ends too early. Other formats are left to the decoder.
+
+    Args:
+        data (bytes): The file.
+
+    Returns:
+        bool: True if the end mark is missing and Pillow cannot decode the whole image either.
+    """
+    suspicious = any(data.startswith(start) and not data.endswith(end) for start, end in MARKS)
+    return suspicious and not _decodes_wholly(data)  # cameras append data of their own, so decode to be sure
+
+
+def _decodes_wholly(data: bytes) -> bool:
+    try:
+        Image.open(io.BytesIO(data)).load()
+    except (OSError, SyntaxError):  # Pillow raises SyntaxError for a broken PNG
+        return False
+    return True

@@ -1,0 +1,218 @@
+"""Synthetic crowds: drawn people over clutter, labelled as in COCO, a pure function of a seed and settings.
+
+Each image shows one or more people, painted back to front. Labels are exact:
+
+- Joints are in pixel index coordinates, the centre of the top-left pixel being (0, 0), rounded to 2 decimals.
+- Flag 2 (visible): at least half of the person's own pixels whose centres lie within ``JOINT_RADIUS`` pixels of the
+  joint show this person and nobody nearer. Flag 1: inside the image, covered by somebody nearer. Flag 0: outside the
+  image, then x = y = 0. A body part does not hide joints of its own person.
+- ``bbox`` is the box (x, y, width, height; COCO's edge coordinates) of the amodal silhouette clipped to the image,
+  ``segmentation`` the visible mask, ``area`` its pixel count. A pixel belongs to whoever covers its centre.
+
+Splits: ``train`` and ``val`` mix images with and without an occluded pair, ``plain`` has no heavy overlap, and each
+image of ``occluded`` has a pair of people whose boxes overlap heavily.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+from mmengine.utils import ProgressBar
+from pycocotools import mask as rle
+
+from .clutter import draw_background
+from .crowd_scene import JOINT_RADIUS, CrowdSettings, PlacedPerson, joint_flags, owner_map, sample_crowd
+from .stick_drawing import draw_person
+from .stick_person import JOINT_NAMES
+
+__all__ = ['JOINT_RADIUS', 'SKELETON', 'SPLITS', 'CrowdSettings', 'draw_image', 'write_crowd', 'write_split']
+
+SPLITS = ('train', 'val', 'plain', 'occluded')
+SKELETON = (
+    (16, 14), (14, 12), (17, 15), (15, 13), (12, 13), (6, 12), (7, 13), (6, 7), (6, 8), (7, 9), (8, 10), (9, 11),
+    (2, 3), (1, 2), (1, 3), (2, 4), (3, 5), (4, 6), (5, 7),
+)  # fmt: skip
+
+
+def _annotations(people: list[PlacedPerson]) -> list[dict]:
+    """COCO annotations without ids, back to front."""
+    owners = owner_map(people)
+    return [_annotation(placed, owners == index + 1) for index, placed in enumerate(people)]
+
+
+def _annotation(placed: PlacedPerson, visible: np.ndarray) -> dict:
+    """COCO annotation of one person."""
+    flags = joint_flags(placed, visible)
+    joints = np.where(flags[:, None] > 0, np.round(placed.person.joints, 2), 0.0).tolist()
+    encoded = rle.encode(np.asfortranarray(visible, np.uint8))
+    return dict(
+        category_id=1,
+        iscrowd=0,
+        keypoints=[number for joint, xy in enumerate(joints) for number in (*xy, int(flags[joint]))],
+        num_keypoints=int((flags > 0).sum()),
+        bbox=[float(value) for value in placed.box],
+        area=int(visible.sum()),
+        segmentation=dict(size=list(encoded['size']), counts=encoded['counts'].decode('ascii')),
+    )
+
+
+def _paint(rng: np.random.Generator, people: list[PlacedPerson], settings: CrowdSettings) -> np.ndarray:
+    """(H, W, 3) uint8 picture; averaging the fine canvas smooths all edges."""
+    canvas = draw_background(rng, settings.image_size, settings.max_clutter)
+    for placed in people:
+        draw_person(canvas, placed.person)
+    picture = cv2.resize(canvas, (settings.image_size, settings.image_size), interpolation=cv2.INTER_AREA)
+    return cv2.convertScaleAbs(picture, alpha=rng.uniform(0.75, 1.05), beta=rng.uniform(0, 20))
+
+
+def _at_least(name: str, value: int, least: int) -> None:
+    """Refuse a number that is too small."""
+    if value < least:
+        raise ValueError(f'The {name} is {value}: choose {least} or more.')
+
+
+def _check_request(seed: int, split: str, settings: CrowdSettings) -> None:
+    """Refuse what no image can be drawn for."""
+    _at_least('seed', seed, 0)
+    if split not in SPLITS:
+        raise ValueError(f"The split is '{split}': choose one of {', '.join(SPLITS)}.")
+    if split == 'occluded' and settings.max_people < 2:
+        raise ValueError(f"max_people is {settings.max_people}: the split 'occluded' needs 2 or more.")
+
+
+def draw_image(seed: int, split: str, index: int, settings: CrowdSettings) -> tuple[np.ndarray, list[dict]]:
+    """Draw one image; the same arguments always give the same bytes, whatever was drawn before.
+
+    Args:
+        seed: 0 or more.
+        split: One of ``SPLITS``.
+        index: Number of the image within its split, 0 or more.
+        settings: What the images look like.
+
+    Returns:
+        The image, (H, W, 3) uint8 BGR, and the COCO annotations of its people, back to front, without ``id`` and
+        ``image_id``. Joints are in pixel index coordinates, boxes in COCO's edge coordinates.
+
+    Raises:
+        ValueError: If the seed or the index is negative, the split unknown, or it needs more people than allowed.
+        RuntimeError: If the settings leave no place for that many people.
+    """
+    _check_request(seed, split, settings)
+    _at_least('index', index, 0)
+    rng = np.random.default_rng(np.random.SeedSequence((seed, SPLITS.index(split), index)))
+    pair = rng.uniform() < settings.occluded_fraction
+    crowded = split == 'occluded' or (split != 'plain' and pair)
+    people = sample_crowd(rng, crowded, settings)
+    return _paint(rng, people, settings), _annotations(people)
+
+
+def _category() -> dict:
+    """The COCO category of all annotations."""
+    skeleton = [list(bone) for bone in SKELETON]
+    return dict(id=1, name='person', supercategory='person', keypoints=list(JOINT_NAMES), skeleton=skeleton)
+
+
+def _save_image(path: Path, image: np.ndarray) -> None:
+    """Write a PNG, an OSError telling what went wrong (cv2.imwrite would only return False)."""
+    path.write_bytes(cv2.imencode('.png', image)[1].tobytes())
+
+
+def _save_json(path: Path, content: dict) -> None:
+    """Write a JSON file that is either complete or absent."""
+    unfinished = path.with_name(path.name + '.tmp')
+    unfinished.write_text(json.dumps(content, separators=(',', ':')), encoding='ascii')
+    os.replace(unfinished, path)
+
+
+def _counted(count: int, progress: bool) -> Iterator[int]:
+    """0 to count - 1, with a bar on stderr where wanted."""
+    bar = ProgressBar(count, file=sys.stderr) if progress else None
+    for index in range(count):
+        yield index
+        if bar:
+            bar.update()
+    if bar:
+        print(file=sys.stderr)  # the bar itself leaves the cursor on its line
+
+
+def _write_images(folder: Path, split: str, count: int, seed: int, settings: CrowdSettings, progress: bool) -> dict:
+    """Draw and save the images of a split and return its JSON content."""
+    content = dict(
+        info=dict(description=f'Synthetic crowd, split {split}, seed {seed}', version='1'),
+        licenses=[], images=[], annotations=[], categories=[_category()],
+    )  # fmt: skip
+    for index in _counted(count, progress):
+        image, people = draw_image(seed, split, index, settings)
+        name = f'{index + 1:06d}.png'
+        _save_image(folder / name, image)
+        content['images'].append(dict(id=index + 1, file_name=name, width=image.shape[1], height=image.shape[0]))
+        for person in people:
+            content['annotations'].append(dict(id=len(content['annotations']) + 1, image_id=index + 1, **person))
+    return content
+
+
+def write_split(
+    out: str | Path, split: str, count: int, seed: int, settings: CrowdSettings, progress: bool = False
+) -> Path:
+    """Write ``<out>/<split>/000001.png`` and so on, then ``<out>/annotations/<split>.json``.
+
+    The JSON file comes last, and one of an earlier run is removed first, so that its presence means that the split is
+    complete. Files of the same name are overwritten, others are left alone.
+
+    Args:
+        out: Folder, made where missing.
+        split: One of ``SPLITS``.
+        count: Number of images, 1 or more.
+        seed: 0 or more.
+        settings: What the images look like.
+        progress: True shows a bar on stderr.
+
+    Returns:
+        Path of the JSON file.
+
+    Raises:
+        ValueError: If the seed is negative, the split unknown, the count below 1, or the split needs more people.
+        RuntimeError: If the settings leave no place for that many people.
+        OSError: If a file cannot be written.
+    """
+    _check_request(seed, split, settings)
+    _at_least(f"count of the split '{split}'", count, 1)
+    folder, path = Path(out) / split, Path(out) / 'annotations' / f'{split}.json'
+    for needed in (folder, path.parent):
+        needed.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    _save_json(path, _write_images(folder, split, count, seed, settings, progress))
+    return path
+
+
+def write_crowd(
+    out: str | Path, counts: dict[str, int], seed: int, settings: CrowdSettings, progress: bool = False
+) -> list[Path]:
+    """Write several splits.
+
+    Args:
+        out: Folder, made where missing.
+        counts: Number of images by split; splits with 0 are left alone.
+        seed: 0 or more.
+        settings: What the images look like.
+        progress: True shows a bar per split on stderr.
+
+    Returns:
+        Paths of the JSON files.
+
+    Raises:
+        ValueError: If the seed or a count is negative, a split unknown, or one needs more people; nothing is written.
+        RuntimeError: If the settings leave no place for that many people.
+        OSError: If a file cannot be written.
+    """
+    wanted = {split: count for split, count in counts.items() if count != 0}
+    for split, count in wanted.items():
+        _check_request(seed, split, settings)
+        _at_least(f"count of the split '{split}'", count, 0)
+    return [write_split(out, split, count, seed, settings, progress) for split, count in wanted.items()]

@@ -1,0 +1,74 @@
+"""Refuse a checkpoint that does not fit the model."""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+
+from mmengine.hooks import Hook
+from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.runner import Runner, find_latest_checkpoint
+from mmpose.registry import HOOKS
+
+
+@HOOKS.register_module()
+class CheckpointFitHook(Hook):
+    """Raise a ``ValueError`` when weights are missing or have other shapes; superfluous weights only warn.
+
+    mmengine loads with ``strict=False``: it logs a mismatch and goes on with random weights. The weights are
+    loaded here once as a trial, by torch itself, so that the model's own conversions of old checkpoints take part.
+    """
+
+    priority = 'VERY_HIGH'  # before EMAHook exchanges the weights of the checkpoint with the averaged ones
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Try the checkpoint on the model; mmengine loads it for good after this.
+
+        Args:
+            runner (Runner): The runner of the training, validation or testing process.
+            checkpoint (dict): What was read from the file.
+        """
+        source = runner.cfg.get('load_from') or find_latest_checkpoint(runner.work_dir)
+        state_dict = _state_dict_of(checkpoint, source)
+        missing, superfluous, reshaped = _try_to_load(_unwrap(runner.model), state_dict)
+        if missing or reshaped:
+            raise ValueError(
+                f'checkpoint {source} does not fit the model: {_count("missing", missing)}, '
+                f'{_count("of another shape", reshaped)}; use the config it was trained with'
+            )
+        if superfluous:
+            runner.logger.warning(
+                f'checkpoint {source} has weights that the model does not use: {_count("superfluous", superfluous)}'
+            )
+
+
+def _state_dict_of(checkpoint, source: str) -> OrderedDict:
+    # mmengine takes a bare state dict, too.
+    state_dict = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, dict) else None
+    if not isinstance(state_dict, dict) or not any(hasattr(value, 'shape') for value in state_dict.values()):
+        raise ValueError(f'{source} is no checkpoint: no weights in it; give a file that CheckpointHook wrote')
+    stripped = OrderedDict((re.sub(r'^module\.', '', name), value) for name, value in state_dict.items())
+    # The version of each module, by which it decides whether to convert old names.
+    stripped._metadata = getattr(state_dict, '_metadata', OrderedDict())
+    return stripped
+
+
+def _unwrap(model):
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    return model
+
+
+def _try_to_load(model, state_dict: OrderedDict):
+    own = model.state_dict()
+    reshaped = [name for name in own if name in state_dict and state_dict[name].shape != own[name].shape]
+    fitting = OrderedDict((name, value) for name, value in state_dict.items() if name not in reshaped)
+    fitting._metadata = state_dict._metadata
+    missing, superfluous = model.load_state_dict(fitting, strict=False)
+    # mmengine does not ask for these counters either: checkpoints older than torch 0.4.1 have none.
+    missing = [name for name in missing if name not in reshaped and 'num_batches_tracked' not in name]
+    return missing, superfluous, reshaped
+
+
+def _count(what: str, names: list) -> str:
+    return f'{len(names)} weights {what}' + (f' ({", ".join(names[:3])})' if names else '')

@@ -1,0 +1,80 @@
+"""Randomness that depends on the seed, the rank and the epoch alone, so that a resumed run repeats the unbroken one."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import torch
+from mmengine.hooks import Hook
+from mmengine.registry import FUNCTIONS
+from mmengine.runner import Runner, set_random_seed
+from mmpose.registry import HOOKS
+
+
+@HOOKS.register_module()
+class SeedEpochHook(Hook):
+    """Seed python, numpy and torch at the start of every training epoch.
+
+    mmengine stores no random state in a checkpoint. With this hook the state at the start of an epoch is a pure
+    function of (``randomness.seed``, rank, epoch), and ``--resume`` from the checkpoint of an epoch continues as the
+    unbroken run would have. Whatever a validation draws in between has no effect. Two settings are needed beside it:
+
+    - ``randomness = dict(seed=...)``: the order of the images comes from the sampler, whose seed is fixed when the
+      training starts, before a checkpoint is read.
+    - ``worker_init_fn=dict(type='seed_worker')`` in the training data loader, see :func:`seed_worker`.
+
+    An iteration-based loop is one long epoch: it is seeded once, at its start.
+    """
+
+    priority = 'VERY_HIGH'  # before any hook that draws a random number
+
+    def before_train(self, runner: Runner) -> None:
+        """Warn about workers that outlive an epoch: their random state cannot be restored.
+
+        Args:
+            runner (Runner): The runner of the training process.
+        """
+        if getattr(runner.train_dataloader, 'persistent_workers', False):
+            runner.logger.warning(
+                'A resumed run will see other augmentations than an unbroken one: set '
+                'train_dataloader.persistent_workers=False to make them equal.'
+            )
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        """Seed this epoch. The data loader makes its iterator, and draws its workers' seed, after this.
+
+        Args:
+            runner (Runner): The runner of the training process.
+        """
+        set_random_seed(mix_seed(runner.seed, runner.rank, runner.epoch))
+
+
+def mix_seed(seed: int, rank: int, epoch: int) -> int:
+    """Mix three numbers into one seed; neighbouring numbers give unrelated seeds.
+
+    Args:
+        seed (int): Seed of the run.
+        rank (int): Rank of the process.
+        epoch (int): Number of finished epochs.
+
+    Returns:
+        int: A number from 0 to 2**32 - 1.
+    """
+    return int(np.random.SeedSequence([seed, rank, epoch]).generate_state(1)[0])
+
+
+# Registered at mmengine's root: Runner.build_dataloader looks the name up there, and calls the function with the
+# worker's id and the other keys of its own dict only. Without ``worker_init_fn`` it takes
+# ``mmengine.dataset.default_worker_init_fn``, which gives a worker the same seed in every epoch, so that every epoch
+# repeats the first one's augmentations (mmengine 0.10.7, runner.py build_dataloader, dataset/utils.py).
+@FUNCTIONS.register_module()
+def seed_worker(worker_id: int) -> None:
+    """Seed numpy and random of a data loader's worker from the seed that torch gave it for this epoch.
+
+    Args:
+        worker_id (int): Index of the worker. Already part of torch's seed.
+    """
+    seed = torch.initial_seed() % 2**32
+    np.random.seed(seed)
+    random.seed(seed)

@@ -1,0 +1,20 @@
+"""Models: the recurrent decoder, its losses and its head, the neck that feeds it, and the AE head beside it."""
+
+from .ae_head import StackedAEHead
+from .crowd_hourglass import CrowdHourglassAENet
+from .estimator import FreezableBottomupPoseEstimator
+from .feature_norm import RunningFeatureNorm
+from .matched_loss import HungarianHeatmapLoss, StopLoss
+from .necks import StackedFeatures
+from .recurrent_head import RecurrentPoseHead
+
+__all__ = [
+    'CrowdHourglassAENet',
+    'FreezableBottomupPoseEstimator',
+    'HungarianHeatmapLoss',
+    'RecurrentPoseHead',
+    'RunningFeatureNorm',
+    'StackedAEHead',
+    'StackedFeatures',
+    'StopLoss',
+]

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import torch
+from mmengine.structures import InstanceData
+from mmpose.models.heads import AssociativeEmbeddingHead
+from mmpose.models.utils.tta import aggregate_heatmaps
+from mmpose.registry import MODELS
+from torch import Tensor
+
+
+@MODELS.register_module()
+class StackedAEHead(AssociativeEmbeddingHead):
+    """The toolbox's Associative Embedding head on the outputs of a stacked hourglass, repaired so that it trains.
+
+    The hourglass outputs the maps itself: in every stack the first K channels are heatmaps, the next ``tag_dim * K``
+    tags; further ones (the paper's B) are not supervised. Every stack is supervised, as Newell et al. (2017) do.
+
+    Repairs of MMPose 1.3.2: ``loss`` gave the heatmap loss weights of every person where it takes (B, K), and a mask
+    without channel axis; ``predict`` refused the list that ``HourglassAENet`` returns with ``flip_test``, and did not
+    resize maps without (MMPose issues #2933, #3218).
+
+    Args:
+        num_keypoints (int): K.
+        tag_dim (int): tags per joint. Defaults to 1.
+        keypoint_loss (dict): heatmap loss of one stack. Defaults to ``dict(type='KeypointMSELoss')``.
+        tag_loss (dict): tag loss of one stack. Defaults to ``dict(type='AssociativeEmbeddingLoss')``.
+        decoder (dict, optional): codec, a ``TrainableAssociativeEmbedding``. Defaults to None.
+        init_cfg (dict, optional): initialisation. Defaults to None.
+    """
+
+    def __init__(
+        self,
+        num_keypoints: int,
+        tag_dim: int = 1,
+        keypoint_loss: dict = dict(type='KeypointMSELoss'),
+        tag_loss: dict = dict(type='AssociativeEmbeddingLoss'),
+        decoder: dict | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(
+            in_channels=num_keypoints * (1 + tag_dim),
+            num_keypoints=num_keypoints,
+            tag_dim=tag_dim,
+            deconv_out_channels=None,
+            final_layer=None,
+            keypoint_loss=keypoint_loss,
+            tag_loss=tag_loss,
+            decoder=decoder,
+            init_cfg=init_cfg,
+        )
+
+    def _split(self, stack: Tensor) -> tuple[Tensor, Tensor]:
+        ends = self.num_keypoints, self.num_keypoints * (1 + self.tag_dim)
+        return stack[:, : ends[0]], stack[:, ends[0] : ends[1]]
+
+    def forward(self, feats: list[Tensor] | tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """Heatmaps and tags of the last stack.
+
+        Args:
+            feats (list[Tensor] | tuple[Tensor, ...]): each stack's output, (B, C, H, W).
+
+        Returns:
+            tuple[Tensor, Tensor]: (B, K, H, W) and (B, tag_dim * K, H, W).
+        """
+        return self._split(feats[-1])
+
+    def loss(
+        self, feats: list[Tensor] | tuple[Tensor, ...], batch_data_samples: list, train_cfg: dict | None = None
+    ) -> dict:
+        """Heatmap, pull and push losses, each summed over the stacks.
+
+        Args:
+            feats (list[Tensor] | tuple[Tensor, ...]): each stack's output, (B, C, H, W).
+            batch_data_samples (list[PoseDataSample]): with the codec's ``gt_fields.heatmaps``,
+                ``gt_instance_labels.keypoint_indices`` and, optionally, ``gt_fields.heatmap_mask``.
+            train_cfg (dict, optional): unused.
+
+        Returns:
+            dict: ``loss_kpt``, ``loss_pull`` and ``loss_push``.
+        """
+        heatmaps = torch.stack([sample.gt_fields.heatmaps for sample in batch_data_samples])
+        mask = None
+        if 'heatmap_mask' in batch_data_samples[0].gt_fields:
+            mask = torch.stack([sample.gt_fields.heatmap_mask for sample in batch_data_samples]).to(heatmaps)
+        indices = [sample.gt_instance_labels.keypoint_indices for sample in batch_data_samples]
+        losses = dict(loss_kpt=0, loss_pull=0, loss_push=0)
+        for stack in feats:
+            predicted, tags = self._split(stack)
+            losses['loss_kpt'] += self.loss_module.keypoint_loss(predicted, heatmaps, None, mask)
+            pull, push = self.loss_module.tag_loss(tags, indices)
+            losses['loss_pull'] += pull
+            losses['loss_push'] += push
+        return losses
+
+    def predict(self, feats: list, batch_data_samples: list, test_cfg: dict | None = None) -> list[InstanceData]:
+        """As in the toolbox, for lists and tuples, with and without flip.
+
+        Args:
+            feats (list): as the toolbox's estimator passes them, single or multi scale.
+            batch_data_samples (list[PoseDataSample]): of the batch.
+            test_cfg (dict, optional): the toolbox's.
+
+        Returns:
+            list[InstanceData]: poses in pixels of the input image.
+        """
+        test_cfg = test_cfg or {}
+        if test_cfg.get('flip_test', False) or test_cfg.get('multiscale_test', False):
+            return super().predict(_lists_to_tuples(feats), batch_data_samples, test_cfg)
+        maps = self.forward(feats)
+        if test_cfg.get('restore_heatmap_size', False):
+            h, w = batch_data_samples[0].metainfo['img_shape']
+            align = test_cfg.get('align_corners', False)
+            maps = tuple(aggregate_heatmaps([m], size=(w, h), align_corners=align, mode='average') for m in maps)
+        return self.decode(tuple(maps))
+
+
+def _lists_to_tuples(feats: list) -> list:
+    """Innermost sequences of tensors become tuples, which the toolbox asserts."""
+    if isinstance(feats[0], Tensor):
+        return tuple(feats)
+    return [_lists_to_tuples(part) for part in feats]

@@ -1,0 +1,139 @@
+"""The losses of equations 1 to 3. Letters: B images, T steps of a chunk, N true people, K keypoints, H x W cells."""
+
+from __future__ import annotations
+
+import torch
+from mmpose.registry import MODELS
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .matching import assign, heatmap_distances
+
+UNDERCOUNT = {'confident': 'a', 'all': 'b'}
+OVERCOUNT = {'first': "a'", 'all': "b'"}
+UNLABELLED = ('zero', 'ignore')
+REDUCTIONS = ('sum', 'keypoint_mean')
+
+
+def _one_of(name: str, value: str, options: tuple[str, ...] | dict) -> str:
+    if value not in options:
+        raise ValueError(f'{name} is {value!r}; use one of {tuple(options)}.')
+    return value
+
+
+@MODELS.register_module()
+class HungarianHeatmapLoss(nn.Module):
+    """Equation 2: squared l2 between each predicted person's heatmaps and those of the true person it is matched with.
+
+    Which steps are matched at all is table 4 (z true people, z^ predicted):
+
+    - too few predicted: ``undercount='confident'`` (a) takes the first z steps whose p >= omega, ``'all'`` (b) all z;
+    - too many: ``overcount='first'`` (a') takes the first z of the z^ steps, ``'all'`` (b') all z^.
+
+    Args:
+        undercount (str): ``'confident'`` or ``'all'``. Defaults to ``'confident'``.
+        overcount (str): ``'first'`` or ``'all'``. Defaults to ``'first'``.
+        unlabelled (str): what a joint of weight 0 of a matched person asks for: ``'zero'``, an empty map, or
+            ``'ignore'``, nothing (neither in the loss nor in the matching). The paper is silent; AE trains zeros, and
+            tau then discards the joint. Defaults to ``'zero'``.
+        reduction (str): ``'sum'`` over people, joints and cells, which is equation 2, or ``'keypoint_mean'``, that
+            divided by K, which weighs heatmaps and stop more evenly. Defaults to ``'sum'``.
+        loss_weight (float): factor on the loss. Defaults to 1, as in section 3.2.
+
+    Raises:
+        ValueError: for an unknown option.
+    """
+
+    def __init__(
+        self,
+        undercount: str = 'confident',
+        overcount: str = 'first',
+        unlabelled: str = 'zero',
+        reduction: str = 'sum',
+        loss_weight: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.undercount = _one_of('undercount', undercount, UNDERCOUNT)
+        self.overcount = _one_of('overcount', overcount, OVERCOUNT)
+        self.unlabelled = _one_of('unlabelled', unlabelled, UNLABELLED)
+        self.reduction = _one_of('reduction', reduction, REDUCTIONS)
+        self.loss_weight = loss_weight
+
+    def candidates(self, is_person: Tensor, confident: Tensor, not_stopped: Tensor) -> Tensor:
+        """The steps that are matched (table 4).
+
+        Args:
+            is_person (Tensor): (B,) bool, the step is one of the image's first z: t <= z.
+            confident (Tensor): (B,) bool, p_t >= omega at this step.
+            not_stopped (Tensor): (B,) bool, p >= omega at this and every earlier step: t <= z^.
+
+        Returns:
+            Tensor: (B,) bool.
+        """
+        counted = is_person | not_stopped if self.overcount == 'all' else is_person
+        return counted & confident if self.undercount == 'confident' else counted
+
+    def forward(
+        self,
+        predicted: Tensor,
+        target: Tensor,
+        keypoint_weights: Tensor,
+        free: Tensor,
+        candidates: Tensor,
+        mask: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Match, then supervise the matched.
+
+        Args:
+            predicted (Tensor): (B, T, K, H, W).
+            target (Tensor): (B, N, K, H, W), all zero where ``keypoint_weights`` is 0.
+            keypoint_weights (Tensor): (B, N, K), 0 for joints that are unlabelled or outside the image.
+            free (Tensor): (B, N) bool, people there and not assigned in an earlier chunk.
+            candidates (Tensor): (B, T) bool, from :meth:`candidates`.
+            mask (Tensor, optional): (B, H, W), 0 in crowd regions and on people without joints: nothing is asked there.
+
+        Returns:
+            tuple[Tensor, Tensor]: the loss, a sum over the batch; and ``free`` less the people assigned now
+            (Algorithm 1, line 17).
+        """
+        weights = keypoint_weights if self.unlabelled == 'ignore' else None
+        cost = heatmap_distances(predicted, target, mask, weights)
+        image, person, step = assign(cost, free, candidates)
+        squared = (predicted[image, step].float() - target[image, person]).square()
+        if mask is not None:
+            squared = squared * mask[image][:, None]
+        if weights is not None:
+            squared = squared * weights[image, person][..., None, None]
+        divisor = predicted.shape[2] if self.reduction == 'keypoint_mean' else 1
+        free = free.clone()
+        free[image, person] = False
+        return self.loss_weight * squared.sum() / divisor, free
+
+
+@MODELS.register_module()
+class StopLoss(nn.Module):
+    """Equation 3: binary cross entropy of the stop probabilities against the vector p of equation 1.
+
+    Equation 3 is printed without its minus sign; a loss needs it.
+
+    Args:
+        loss_weight (float): factor on the loss. Defaults to 1, as in section 3.2.
+    """
+
+    def __init__(self, loss_weight: float = 1.0) -> None:
+        super().__init__()
+        self.loss_weight = loss_weight
+
+    def forward(self, logits: Tensor, is_person: Tensor, running: Tensor) -> Tensor:
+        """Summed over the batch and the steps that count.
+
+        Args:
+            logits (Tensor): (B, T).
+            is_person (Tensor): (B, T) bool, the vector p: true at the first z steps.
+            running (Tensor): (B, T) bool, true while t <= |p| = max(z^, z) + 1.
+
+        Returns:
+            Tensor: a scalar.
+        """
+        entropy = F.binary_cross_entropy_with_logits(logits.float(), is_person.float(), reduction='none')
+        return self.loss_weight * torch.where(running, entropy, 0.0).sum()

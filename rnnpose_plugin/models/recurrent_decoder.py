@@ -1,0 +1,149 @@
+"""Plain torch: the recurrent decoder, one person's heatmaps and a stop logit per step. It knows nothing of MMPose.
+
+Letters: N images, C feature channels, K keypoints, H x W cells, D hidden channels.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .conv_lstm import ConvLSTM, State
+
+
+class RecurrentDecoder(nn.Module):
+    """LSTM1 of the paper (section 3.1.1, figure 3 and lines 2 to 8 of Algorithm 1).
+
+    A step outputs one person and consists of ``feedback_passes`` passes through the same ConvLSTM. A pass takes the
+    image's features, the heatmaps of the pass before (in the first one: uniform noise) and the hidden state; its last
+    hidden state goes through a convolution to K heatmaps. After the last pass a linear layer over the global maxima of
+    every layer's hidden state gives the stop logit: how sure the network is that this was a new person.
+
+    The output convolution is 1 x 1; the paper says "a convolution layer" and no size.
+
+    Args:
+        feature_channels (int): C; the paper's c = 4 stacks x 34 = 136.
+        num_keypoints (int): K.
+        hidden_channels (tuple[int, ...]): D of each layer. Defaults to (68, 34, 17): c halved at every layer down to J.
+        feedback_passes (int): passes per person, >= 0. 0 is the paper's "no loop" (table 5): one pass and no heatmaps
+            among the inputs; 1 is one pass that sees only the noise. Defaults to 2.
+        kernel_size (int): of the ConvLSTM's convolutions. Defaults to 3.
+        noise (float): the first pass's heatmaps are drawn from U[0, noise]. Defaults to 0.1.
+
+    Raises:
+        ValueError: for a negative number of passes or layers that cannot be built.
+    """
+
+    def __init__(
+        self,
+        feature_channels: int,
+        num_keypoints: int,
+        hidden_channels: tuple[int, ...] = (68, 34, 17),
+        feedback_passes: int = 2,
+        kernel_size: int = 3,
+        noise: float = 0.1,
+    ) -> None:
+        super().__init__()
+        if feedback_passes < 0:
+            raise ValueError(f'feedback_passes is {feedback_passes}; use 0 (no loop) or the number of passes.')
+        self.num_keypoints = num_keypoints
+        self.feedback_passes = feedback_passes
+        self.noise = noise
+        changing_channels = num_keypoints if feedback_passes else 0
+        self.lstm = ConvLSTM(feature_channels, changing_channels, tuple(hidden_channels), kernel_size)
+        self.to_heatmaps = nn.Conv2d(hidden_channels[-1], num_keypoints, 1)
+        self.to_stop = nn.Linear(sum(hidden_channels), 1)
+
+    def start(self, features: Tensor) -> tuple[Tensor, list[State]]:
+        """What is computed once per image: the features' share of the gates, and the empty hidden state.
+
+        Args:
+            features (Tensor): (N, C, H, W).
+
+        Returns:
+            tuple[Tensor, list[tuple[Tensor, Tensor]]]: gates (N, 4 D, H, W) and h, c of each layer.
+        """
+        batch, _, height, width = features.shape
+        return self.lstm.static_gates(features), self.lstm.initial_state(batch, height, width)
+
+    def draw_noise(self, batch: int, height: int, width: int, generator: torch.Generator | None = None) -> Tensor:
+        """The heatmaps fed to a step's first pass (Algorithm 1, line 2).
+
+        Args:
+            batch (int): N.
+            height (int): H.
+            width (int): W.
+            generator (torch.Generator, optional): defaults to torch's global one.
+
+        Returns:
+            Tensor: (N, K, H, W), uniform in [0, noise].
+        """
+        weight = self.to_heatmaps.weight
+        size = (batch, self.num_keypoints, height, width)
+        return self.noise * torch.rand(size, generator=generator, dtype=weight.dtype, device=weight.device)
+
+    def step(
+        self, static_gates: Tensor, states: list[State], noise: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, list[State]]:
+        """One person (Algorithm 1, lines 2 to 8).
+
+        Args:
+            static_gates (Tensor): from :meth:`start`.
+            states (list[tuple[Tensor, Tensor]]): h and c of each layer.
+            noise (Tensor, optional): (N, K, H, W) for the first pass. Defaults to a fresh :meth:`draw_noise`.
+
+        Returns:
+            tuple[Tensor, Tensor, list[tuple[Tensor, Tensor]]]: heatmaps (N, K, H, W), unbounded; stop logits (N,); the
+            new h and c of each layer.
+        """
+        heatmaps = None
+        if self.feedback_passes:
+            batch, _, height, width = static_gates.shape
+            heatmaps = self.draw_noise(batch, height, width) if noise is None else noise
+        for _ in range(max(self.feedback_passes, 1)):
+            states = self.lstm(heatmaps, states, static_gates)
+            heatmaps = self.to_heatmaps(states[-1][0])
+        maxima = torch.cat([h.amax(dim=(2, 3)) for h, _ in states], dim=1)
+        return heatmaps, self.to_stop(maxima).squeeze(1), states
+
+    @torch.no_grad()
+    def decode_people(
+        self, features: Tensor, stop_threshold: float, max_instances: int, seed: int = 0
+    ) -> tuple[list[tuple[Tensor, Tensor]], list[int]]:
+        """Inference: step until p < omega; images that are finished leave the batch.
+
+        The noise is drawn from its own seed and is the same for every image of the batch, so an image's poses depend on
+        neither its neighbours nor what ran before.
+
+        Args:
+            features (Tensor): (N, C, H, W).
+            stop_threshold (float): omega, in (0, 1).
+            max_instances (int): at most this many people per image.
+            seed (int): of the noise. Defaults to 0.
+
+        Returns:
+            tuple[list[tuple[Tensor, Tensor]], list[int]]: for each image the heatmaps (n, K, H, W) and stop
+            probabilities (n,) of its n people; and the images that had not stopped after ``max_instances``.
+        """
+        static_gates, states = self.start(features)
+        height, width = features.shape[-2:]
+        generator = torch.Generator(features.device).manual_seed(seed)
+        people = [([], []) for _ in range(len(features))]
+        images = list(range(len(features)))
+        for _ in range(max_instances):
+            noise = self.draw_noise(1, height, width, generator).expand(len(images), -1, -1, -1)
+            heatmaps, logits, states = self.step(static_gates, states, noise)
+            probabilities = logits.float().sigmoid()
+            going_on = [row for row, p in enumerate(probabilities.tolist()) if p >= stop_threshold]
+            for row in going_on:
+                people[images[row]][0].append(heatmaps[row])
+                people[images[row]][1].append(probabilities[row])
+            if len(going_on) < len(images):
+                images = [images[row] for row in going_on]
+                static_gates = static_gates[going_on]
+                states = [(h[going_on], c[going_on]) for h, c in states]
+            if not images:
+                break
+        empty = features.new_zeros(0, self.num_keypoints, height, width), features.new_zeros(0)
+        stacked = [(torch.stack(maps), torch.stack(p)) if maps else empty for maps, p in people]
+        return stacked, images

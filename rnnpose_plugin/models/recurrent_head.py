@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import math
+
+import torch
+from mmengine.logging import print_log
+from mmengine.structures import InstanceData, PixelData
+from mmpose.models.heads import BaseHead
+from mmpose.registry import KEYPOINT_CODECS, MODELS
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from ..engine.chunked_backprop import backprop_in_chunks
+from .recurrent_decoder import RecurrentDecoder
+from .training_sequence import SequenceRules, Targets, TrainingSequence
+
+TEST_SETTINGS = {'output_heatmaps', 'flip_test', 'multiscale_test'}
+
+
+@MODELS.register_module()
+class RecurrentPoseHead(BaseHead):
+    """One person's heatmaps per step, until the stop probability falls below omega (paper, section 3).
+
+    Wiring only: features -> norm -> :class:`RecurrentDecoder`; in training :class:`TrainingSequence` with the two
+    losses, at inference the codec.
+
+    Letters: B images, K keypoints, H x W cells, n people found in an image.
+
+    Args:
+        in_channels (int): channels of the neck's features.
+        num_keypoints (int): K.
+        decoder (dict): config of the codec (the toolbox's name for it), an ``InstanceHeatmap``.
+        hidden_channels (tuple[int, ...]): of the ConvLSTM layers. Defaults to (68, 34, 17).
+        feedback_passes (int): passes per person. Defaults to 2.
+        kernel_size (int): of the ConvLSTM's convolutions, odd. Defaults to 3.
+        stop_threshold (float): omega, in (0, 1), in training and at inference. Defaults to sigmoid(-1), about 0.27.
+        max_instances (int): most people per image, in training (longer sequences are cut) and at inference (with a
+            warning). Defaults to 30, as in the toolbox's AE configs.
+        max_surplus (int, optional): while training, the most steps after z + 1. Defaults to None, no limit.
+        feature_norm (dict, optional): config of the norm before the decoder; None for none. ``num_features`` is filled
+            in. Defaults to ``dict(type='RunningFeatureNorm')``.
+        heatmap_loss (dict): config. Defaults to ``dict(type='HungarianHeatmapLoss')``.
+        stop_loss (dict): config. Defaults to ``dict(type='StopLoss')``.
+        init_cfg (dict, optional): initialisation, see :class:`mmengine.model.BaseModule`. Defaults to None: torch's own
+            for convolutions.
+
+    Raises:
+        ValueError: for settings that cannot be.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_keypoints: int,
+        decoder: dict,
+        hidden_channels: tuple[int, ...] = (68, 34, 17),
+        feedback_passes: int = 2,
+        kernel_size: int = 3,
+        stop_threshold: float = 1 / (1 + math.e),
+        max_instances: int = 30,
+        max_surplus: int | None = None,
+        feature_norm: dict | None = dict(type='RunningFeatureNorm'),
+        heatmap_loss: dict = dict(type='HungarianHeatmapLoss'),
+        stop_loss: dict = dict(type='StopLoss'),
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        if not 0 < stop_threshold < 1:
+            raise ValueError(f'stop_threshold (omega) is {stop_threshold}; it is a probability strictly in (0, 1).')
+        if max_instances < 1:
+            raise ValueError(f'max_instances is {max_instances}; allow at least 1 person per image.')
+        if max_surplus is not None and max_surplus < 0:
+            raise ValueError(f'max_surplus is {max_surplus}; use None for no limit, or 0 and more steps.')
+        self.num_keypoints = num_keypoints
+        self.in_channels = in_channels
+        self.stop_threshold = stop_threshold
+        self.max_instances = max_instances
+        self.max_surplus = max_surplus
+        self.decoder = KEYPOINT_CODECS.build(decoder)
+        self.norm = None
+        if feature_norm is not None:
+            self.norm = MODELS.build(dict(feature_norm, num_features=in_channels))
+        self.rnn = RecurrentDecoder(in_channels, num_keypoints, hidden_channels, feedback_passes, kernel_size)
+        self.heatmap_loss = MODELS.build(heatmap_loss)
+        self.stop_loss = MODELS.build(stop_loss)
+        # Set by ChunkedBackpropHook while it is active.
+        self.chunk_size: int | None = None
+        self.chunk_loss_scale = 1.0
+
+    def _features(self, feats: tuple[Tensor, ...]) -> Tensor:
+        features = feats[0]
+        if features.shape[1] != self.in_channels:
+            raise ValueError(
+                f'The head was built for in_channels={self.in_channels}, but the neck gives {features.shape[1]} '
+                "channels; set the head's in_channels to the neck's out_channels."
+            )
+        return features if self.norm is None else self.norm(features)
+
+    def forward(self, feats: tuple[Tensor, ...]) -> list[tuple[Tensor, Tensor]]:
+        """The network's output without codec.
+
+        Args:
+            feats (tuple[Tensor, ...]): from the neck; the first is F (B, C, H, W).
+
+        Returns:
+            list[tuple[Tensor, Tensor]]: for each image the heatmaps (n, K, H, W) and stop probabilities (n,).
+        """
+        features = self._features(feats)
+        people, unfinished = self.rnn.decode_people(features, self.stop_threshold, self.max_instances)
+        if unfinished:
+            print_log(
+                f'{len(unfinished)} of {len(people)} images still had people after max_instances='
+                f'{self.max_instances} steps; raise max_instances if that many are expected.',
+                logger='current',
+                level=30,
+            )
+        return people
+
+    def predict(
+        self, feats: tuple[Tensor, ...], batch_data_samples: list, test_cfg: dict | None = None
+    ) -> list[InstanceData] | tuple[list[InstanceData], list[PixelData]]:
+        """Poses in input space, the toolbox's way.
+
+        Args:
+            feats (tuple[Tensor, ...]): from the neck.
+            batch_data_samples (list[PoseDataSample]): of the batch.
+            test_cfg (dict, optional): ``output_heatmaps=True`` adds the heatmaps; unknown settings are refused.
+
+        Returns:
+            list[InstanceData] | tuple[list[InstanceData], list[PixelData]]: for each image ``keypoints`` (n, K, 2) in
+            pixels of the input image, ``keypoint_scores`` (n, K) and ``bbox_scores`` (n,), the instance score by which
+            AP ranks; with heatmaps also ``heatmaps`` (K, H, W), the maximum over people, and ``instance_heatmaps``
+            (n * K, H, W), person by person.
+
+        Raises:
+            ValueError: for a setting that is unknown or not supported.
+        """
+        test_cfg = test_cfg or {}
+        self._check_test_settings(test_cfg)
+        instances, heatmaps = zip(*(self._decode(*found) for found in self.forward(feats)))
+        if not test_cfg.get('output_heatmaps', False):
+            return list(instances)
+        return list(instances), [self._as_pixel_data(maps) for maps in heatmaps]
+
+    @staticmethod
+    def _check_test_settings(test_cfg: dict) -> None:
+        unknown = set(test_cfg) - TEST_SETTINGS
+        if unknown:
+            raise ValueError(f'test_cfg has unknown settings {sorted(unknown)}; known are {sorted(TEST_SETTINGS)}.')
+        for name in ('flip_test', 'multiscale_test'):
+            if test_cfg.get(name, False):
+                raise ValueError(
+                    f'test_cfg has {name}=True, which RecurrentPoseHead does not support; set it to False.'
+                )
+
+    def _decode(self, heatmaps: Tensor, stop_probabilities: Tensor) -> tuple[InstanceData, Tensor]:
+        """One image's people and their heatmaps, but for those without a single kept joint, who are no poses."""
+        keypoints, keypoint_scores, scores = self.decoder.decode((heatmaps, stop_probabilities))
+        kept = scores > 0
+        poses = InstanceData(keypoints=keypoints[kept], keypoint_scores=keypoint_scores[kept], bbox_scores=scores[kept])
+        return poses, heatmaps[torch.from_numpy(kept).to(heatmaps.device)]
+
+    @staticmethod
+    def _as_pixel_data(heatmaps: Tensor) -> PixelData:
+        nobody = heatmaps.new_zeros(1, *heatmaps.shape[1:])
+        return PixelData(heatmaps=torch.cat([heatmaps, nobody]).amax(dim=0), instance_heatmaps=heatmaps.flatten(0, 1))
+
+    def loss(self, feats: tuple[Tensor, ...], batch_data_samples: list, train_cfg: dict | None = None) -> dict:
+        """Losses of a batch; with ``chunk_size`` set, back-propagated through the decoder chunk by chunk already.
+
+        Args:
+            feats (tuple[Tensor, ...]): from the neck.
+            batch_data_samples (list[PoseDataSample]): with ``gt_instance_labels`` from the codec and, optionally,
+                ``gt_fields.heatmap_mask`` (1, H, W).
+            train_cfg (dict, optional): unused.
+
+        Returns:
+            dict: ``loss``, which is to be back-propagated, and its two parts for the log.
+        """
+        features = self._features(feats)
+        rules = SequenceRules(self.stop_threshold, self.chunk_size, self.max_instances, self.max_surplus)
+        targets = self._targets(batch_data_samples, features)
+        sequence = TrainingSequence(self.rnn, self.heatmap_loss, self.stop_loss, targets, rules)
+        static_gates, _ = self.rnn.start(features)
+        if self.chunk_size is None:
+            (parts,) = sequence.chunks(static_gates)
+            total, parts = sum(parts.values()), {name: part.detach() for name, part in parts.items()}
+        else:
+            parameters = list(self.rnn.parameters())
+            total, parts = backprop_in_chunks(sequence.chunks, [static_gates], parameters, self.chunk_loss_scale)
+        # Without 'loss' in their names the toolbox logs the parts and does not add them to the total again.
+        return dict(loss=total, **parts)
+
+    def _targets(self, batch_data_samples: list, features: Tensor) -> Targets:
+        labels = [sample.gt_instance_labels for sample in batch_data_samples]
+        for label in labels:
+            if label.keypoint_labels.shape[1] != self.num_keypoints:
+                raise ValueError(
+                    f'The data has {label.keypoint_labels.shape[1]} keypoints per person, but the head was built for '
+                    f'num_keypoints={self.num_keypoints}; make them equal.'
+                )
+        counts = [len(label.keypoint_labels) for label in labels]
+        joints = pad_sequence([label.keypoint_labels for label in labels], batch_first=True).to(features.device)
+        weights = pad_sequence([label.keypoint_weights for label in labels], batch_first=True).to(features.device)
+        heatmaps = self.decoder.render(joints, weights)
+        if heatmaps.shape[-2:] != features.shape[-2:]:
+            raise ValueError(
+                f'The codec draws heatmaps of {tuple(heatmaps.shape[:-3:-1])} cells, but the features have '
+                f"{tuple(features.shape[:-3:-1])}; set the codec's heatmap_size to input_size / the neck's stride."
+            )
+        return Targets(heatmaps, weights, counts, self._mask(batch_data_samples, features.device))
+
+    @staticmethod
+    def _mask(batch_data_samples: list, device: torch.device) -> Tensor | None:
+        fields = [sample.get('gt_fields') for sample in batch_data_samples]
+        if any(field is None or 'heatmap_mask' not in field for field in fields):
+            return None
+        return torch.cat([field.heatmap_mask for field in fields]).to(device, torch.float32)

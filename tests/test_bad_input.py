@@ -1,0 +1,402 @@
+"""What a user sees when something is wrong: the real commands, run from another folder, on a tiny crowd.
+
+All runs are started at once, two at a time, by the first test that asks for one; the tests look at what they left.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
+
+from rnnpose_plugin.apis.launch import check_options, load_config, prepare_test, prepare_training
+from rnnpose_plugin.datasets.synthetic_crowd import CrowdSettings, write_crowd
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIG = str(ROOT / 'configs' / 'rnnpose_hg_crowd.py')
+EPOCHS = 3
+SMALLEST = [
+    'model.freeze_backbone=False',
+    'model.backbone.init_cfg=None',
+    'model.backbone.num_stacks=1',
+    'model.backbone.feat_channels=16',
+    'model.backbone.stage_channels=(16,16,16,16)',
+    'model.neck.in_channels=[68]',
+    'model.head.in_channels=68',
+    'model.head.hidden_channels=(8,8,8)',
+    f'train_cfg.max_epochs={EPOCHS}',
+]
+
+
+@pytest.fixture(scope='module')
+def crowd(tmp_path_factory):
+    """Six images to train on and two to test on."""
+    folder = tmp_path_factory.mktemp('crowd')
+    write_crowd(folder, dict(train=6, val=2, plain=2), 0, CrowdSettings(max_people=3))
+    return folder
+
+
+class Commands:
+    """Runs the tools in a folder of their own.
+
+    Args:
+        folder (Path): For copies of the data and for work directories.
+        crowd (Path): The data.
+    """
+
+    def __init__(self, folder, crowd):
+        self.folder, self.crowd = folder, crowd
+        self.environment = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1', PYTHONWARNINGS='ignore')
+        self.environment.pop('RNNPOSE_TRACEBACK', None)
+
+    def options(self, data, *options):
+        loaders = [f'{name}_dataloader.dataset.data_root={data}/' for name in ('train', 'val', 'test')]
+        files = [f'{name}_evaluator.0.ann_file={data}/annotations/{file}.json' for name, file in
+                 (('val', 'val'), ('test', 'plain'))]  # fmt: skip
+        return ['--cfg-options', *SMALLEST, *loaders, *files, *options]
+
+    def train(self, name, *options, data=None, flags=(), limit=''):
+        command = [sys.executable, ROOT / 'tools' / 'train.py', CONFIG, '--work-dir', self.folder / name]
+        command = [*command, '--no-validate', *flags, *self.options(data or self.crowd, *options)]
+        if limit:
+            command = ['bash', '-c', f'ulimit -f {limit}; exec "$@"', 'bash', *command]
+        return self._start(command)
+
+    def test(self, name, checkpoint, *flags):
+        command = [sys.executable, ROOT / 'tools' / 'test.py', CONFIG, checkpoint, '--work-dir', self.folder / name]
+        return self._start([*command, *flags, *self.options(self.crowd)])
+
+    def _start(self, command):
+        return subprocess.Popen([str(part) for part in command], cwd=self.folder, env=self.environment, text=True,
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)  # fmt: skip
+
+    def copy_of_data(self, name):
+        return Path(shutil.copytree(self.crowd, self.folder / name))
+
+
+class Outcome:
+    """Exit status and output of a finished command.
+
+    Args:
+        process (Popen): The command.
+    """
+
+    def __init__(self, process):
+        self.out, self.err = process.communicate(timeout=100)
+        self.status = process.returncode
+
+    def the_error(self):
+        """The one line of the error; everything else that must hold of it is asserted here."""
+        assert self.status not in (0, None), self.err
+        assert 'Traceback' not in self.out + self.err, self.err
+        (line,) = [line for line in self.err.splitlines() if line.startswith('error:')]
+        return line
+
+
+# Each case starts a faulty run; its sentence has to hold the offending value and a cure.
+CASES = {}
+
+
+def case(*parts):
+    def register(function):
+        CASES[function.__name__] = (function, parts)
+        return function
+
+    return register
+
+
+@case('annotations/gone.json does not exist', 'check data_root and ann_file')
+def missing_annotation_file(commands):
+    return commands.train('a', 'train_dataloader.dataset.ann_file=annotations/gone.json')
+
+
+def an_image(data):
+    return sorted((data / 'train').iterdir())[3]
+
+
+@case('.png does not exist (1 of 6 images', 'check data_root and data_prefix')
+def missing_image(commands):
+    data = commands.copy_of_data('missing_image')
+    an_image(data).unlink()
+    return commands.train('b', data=data)
+
+
+@case('image ', ' is cut off after 900 bytes', 'fetch it again')
+def truncated_image(commands):
+    data = commands.copy_of_data('truncated_image')
+    os.truncate(an_image(data), 900)
+    return commands.train('c', data=data)
+
+
+def with_people(commands, name, change):
+    data = commands.copy_of_data(name)
+    path = data / 'annotations' / 'train.json'
+    content = json.loads(path.read_text())
+    for ann in content['annotations']:
+        change(ann)
+    path.write_text(json.dumps(content))
+    return commands.train(f'run_{name}', data=data)
+
+
+@case('train.json is a JSON without keypoints', 'person_keypoints_train2017.json')
+def json_without_keypoints(commands):
+    return with_people(commands, 'no_keypoints', lambda ann: ann.pop('keypoints'))
+
+
+@case('annotation 1 has nan in its keypoints', 'correct or remove it')
+def nan_annotation(commands):
+    return with_people(commands, 'nan', lambda ann: ann['keypoints'].__setitem__(0, float('nan')))
+
+
+@case('annotation 1 has 42 keypoint numbers, that is 14 keypoints, but the model has 17', 'use data and a model')
+def wrong_length(commands):
+    return with_people(commands, 'length', lambda ann: ann.update(keypoints=ann['keypoints'][:42]))
+
+
+@case('model.head.num_keypoints=14', 'has 17 keypoints', 'make them equal')
+def data_and_model_differ(commands):
+    return commands.train('d', 'model.head.num_keypoints=14')
+
+
+@case('other.pth does not fit the model', 'weights missing (backbone.', 'use the config it was trained with')
+def checkpoint_of_another_model(commands):
+    torch.save(dict(state_dict=torch.nn.Linear(2, 2).state_dict()), commands.folder / 'other.pth')
+    return commands.test('e', commands.folder / 'other.pth')
+
+
+@case('the loss is no finite number at iteration 2, epoch 1', 'loss=nan', '.png', 'lower optim_wrapper.optimizer.lr')
+def nan_loss(commands):
+    return commands.train('f', 'optim_wrapper.optimizer.lr=1e30', 'param_scheduler=None')
+
+
+@case("has no setting 'optimzer', only", 'check the spelling')
+def misspelt_option(commands):
+    return commands.train('g', 'optim_wrapper.optimzer.lr=1')
+
+
+@pytest.fixture(scope='module')
+def runs(tmp_path_factory, crowd):
+    """Futures of all outcomes, by name."""
+    commands = Commands(tmp_path_factory.mktemp('runs'), crowd)
+    with ThreadPoolExecutor(2) as pool:
+        runs: dict[str, Future] = {'commands': commands}
+        # The long ones first.
+        runs['interrupted'] = pool.submit(interrupt_and_resume, commands)
+        runs['unbroken'] = pool.submit(lambda: Outcome(commands.train('unbroken')))
+        runs['limited'] = pool.submit(run_out_of_space_and_resume, commands)
+        for name, (function, _) in CASES.items():
+            runs[name] = pool.submit(lambda function=function: Outcome(function(commands)))
+        yield runs
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_fault_is_told_in_one_sentence(runs, name):
+    line = runs[name].result().the_error()
+    for part in CASES[name][1]:
+        assert part in line, line
+
+
+def weights(commands, name):
+    return torch.load(commands.folder / name / f'epoch_{EPOCHS}.pth', weights_only=False)['state_dict']
+
+
+def assert_same_weights(commands, first, second):
+    first, second = weights(commands, first), weights(commands, second)
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+
+
+def wait_for(path, process):
+    while not path.exists() and process.poll() is None:
+        time.sleep(0.01)
+
+
+def interrupt_and_resume(commands):
+    process = commands.train('interrupted')
+    wait_for(commands.folder / 'interrupted' / 'last_checkpoint', process)
+    os.killpg(process.pid, signal.SIGINT)  # as the terminal does: to the workers, too
+    stopped = Outcome(process)
+    return stopped, Outcome(commands.train('interrupted', flags=['--resume']))
+
+
+def test_interrupted_training_is_resumed_to_the_same_weights(runs):
+    stopped, resumed = runs['interrupted'].result()
+    assert stopped.status == 130
+    assert 'Traceback' not in stopped.out + stopped.err, stopped.err
+    folder = runs['commands'].folder / 'interrupted'
+    last = stopped.err.strip().splitlines()[-1]
+    assert last == f'stopped by the keyboard; the last checkpoint is {folder}/epoch_1.pth, --resume continues from it'
+    assert resumed.status == 0, resumed.err
+    assert runs['unbroken'].result().status == 0
+    assert_same_weights(runs['commands'], 'interrupted', 'unbroken')
+
+
+def run_out_of_space_and_resume(commands):
+    first = Outcome(commands.train('limited', 'train_cfg.max_epochs=1'))
+    stopped = Outcome(commands.train('limited', flags=['--resume'], limit=100))  # KiB
+    sizes = {path.name: path.stat().st_size for path in (commands.folder / 'limited').glob('*.pth')}
+    return first, stopped, sizes, Outcome(commands.train('limited', flags=['--resume']))
+
+
+def test_full_disk_loses_nothing_that_was_saved(runs):
+    first, stopped, sizes, resumed = runs['limited'].result()
+    assert first.status == 0, first.err
+    line = stopped.the_error()
+    assert 'no space left to write' in line
+    assert f'the last good checkpoint, {runs["commands"].folder}/limited/epoch_1.pth' in line
+    assert sizes['epoch_2.pth'] == 100 * 1024 < sizes['epoch_1.pth']  # cut off by the limit, while saving
+    assert resumed.status == 0, resumed.err
+    assert runs['unbroken'].result().status == 0
+    assert_same_weights(runs['commands'], 'limited', 'unbroken')
+
+
+def test_test_tool_writes_what_it_is_asked_for(runs):
+    assert runs['unbroken'].result().status == 0
+    commands = runs['commands']
+    flags = ['--out', 'metrics.json', '--dump', 'all.pkl', '--show-dir', 'pictures']
+    outcome = Outcome(commands.test('tested', commands.folder / 'unbroken' / f'epoch_{EPOCHS}.pth', *flags))
+    assert outcome.status == 0, outcome.err
+    assert 'coco/AP' in json.loads((commands.folder / 'metrics.json').read_text())
+    assert (commands.folder / 'all.pkl').stat().st_size > 0
+    assert len(list((commands.folder / 'tested').glob('*/pictures/*'))) == 2
+
+
+# What is refused before anything is built, without a process of its own.
+
+
+def arguments(**given):
+    shared = dict(config=CONFIG, work_dir=None, cfg_options={}, launcher='none', local_rank=0)
+    training = dict(resume=None, amp=False, auto_scale_lr=False, no_validate=False)
+    test = dict(checkpoint='', out=None, dump=None, show_dir=None)
+    return argparse.Namespace(**{**shared, **training, **test, **given})
+
+
+def small_config(**given):
+    config = dict(
+        model=dict(head=dict(a=1)),
+        default_hooks=dict(),
+        optim_wrapper=dict(),
+        custom_hooks=[dict(interval=1)],
+        codec=dict(sigma=1),
+        work_dir='nowhere',
+    )
+    return Config({**config, **given}, cfg_text=' ', filename='small.py')
+
+
+def test_missing_config():
+    with pytest.raises(FileNotFoundError, match="config 'gone.py' does not exist; check the path"):
+        load_config(arguments(config='gone.py'))
+
+
+def test_work_dir_and_launcher_are_set():
+    assert load_config(arguments()).work_dir == 'work_dirs/rnnpose_hg_crowd'
+    assert load_config(arguments(cfg_options={'work_dir': 'a'})).work_dir == 'a'
+    cfg = load_config(arguments(work_dir='b', cfg_options={'work_dir': 'a'}, launcher='pytorch'))
+    assert (cfg.work_dir, cfg.launcher) == ('b', 'pytorch')
+
+
+@pytest.mark.parametrize(
+    'key', ['model.head.b', 'custom_hooks.0.priority', 'custom_hooks.0', 'load_from', 'randomness.seed', 'model']
+)
+def test_options_that_pass(key):
+    check_options(small_config(), {key: 1})
+
+
+@pytest.mark.parametrize(
+    ('key', 'match'),
+    [
+        ('modle.head.a', "there is no setting 'modle' in small.py; check the spelling"),
+        ('sead', "no setting 'sead'"),
+        ('model.haed.a', "model in small.py has no setting 'haed', only head"),
+        ('model.head.a.b', "model.head.a in small.py is 1, without a 'b'"),
+        ('custom_hooks.1.interval', "custom_hooks in small.py has no setting '1', only 0"),
+        ('model.head.a.b.c', "model.head.a in small.py has no setting 'b', only "),
+        ('custom_hooks.1', "custom_hooks in small.py is .*, without a '1'"),
+        (
+            'codec.sigma',
+            r'codec is only a name inside the config file .*set the places that got its value \(model.sigma\)',
+        ),
+    ],
+)
+def test_options_that_are_refused(key, match):
+    with pytest.raises(ValueError, match=match):
+        check_options(small_config(model=dict(head=dict(a=1), sigma=1)), {key: 1})
+
+
+@pytest.mark.skipif(get_device() != 'cpu', reason='needs a machine without an accelerator')
+def test_amp_without_accelerator():
+    with pytest.raises(ValueError, match='--amp needs an accelerator, .*device cpu.*leave it out'):
+        prepare_training(small_config(), arguments(amp=True))
+
+
+def test_auto_scale_lr_without_base_batch_size():
+    with pytest.raises(ValueError, match='--auto-scale-lr needs auto_scale_lr = dict.base_batch_size'):
+        prepare_training(small_config(), arguments(auto_scale_lr=True))
+    cfg = small_config(auto_scale_lr=dict(base_batch_size=8))
+    prepare_training(cfg, arguments(auto_scale_lr=True))
+    assert cfg.auto_scale_lr.enable
+
+
+def test_no_validate():
+    cfg = small_config(val_cfg=dict(), val_dataloader=dict(), val_evaluator=dict())
+    prepare_training(cfg, arguments(no_validate=True))
+    assert cfg.val_cfg is cfg.val_dataloader is cfg.val_evaluator is None
+
+
+def test_resume(tmp_path):
+    for name in 'epoch_1.pth', 'epoch_2.pth':
+        torch.save(dict(weight=torch.zeros(1000)), tmp_path / name)
+    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'epoch_2.pth'))
+    cfg = small_config(work_dir=str(tmp_path), load_from='absent.pth')
+    prepare_training(cfg, arguments(resume='auto'))
+    assert cfg.resume and cfg.load_from is None
+    prepare_training(cfg, arguments(resume=str(tmp_path / 'epoch_1.pth')))
+    assert cfg.resume and cfg.load_from == str(tmp_path / 'epoch_1.pth')
+
+
+def test_resume_from_a_missing_checkpoint():
+    with pytest.raises(FileNotFoundError, match="checkpoint 'gone.pth' does not exist"):
+        prepare_training(small_config(), arguments(resume='gone.pth'))
+
+
+def test_resume_when_the_last_checkpoint_is_cut_off(tmp_path):
+    test_resume(tmp_path)
+    os.truncate(tmp_path / 'epoch_2.pth', 1000)
+    cfg = small_config(work_dir=str(tmp_path))
+    with pytest.raises(ValueError, match=f'epoch_2.pth, .* is missing or cut off; .*--resume {tmp_path}/epoch_1.pth'):
+        prepare_training(cfg, arguments(resume='auto'))
+
+
+def test_pretrained_weights_are_missing():
+    cfg = small_config(model=dict(backbone=dict(init_cfg=dict(type='Pretrained', checkpoint='gone.pth'))))
+    with pytest.raises(FileNotFoundError, match="checkpoint 'gone.pth' does not exist"):
+        prepare_training(cfg, arguments())
+
+
+@pytest.mark.parametrize(
+    ('given', 'match'),
+    [
+        (dict(checkpoint='gone.pth'), "checkpoint 'gone.pth' does not exist"),
+        (dict(dump='all.json'), '--dump all.json has to end in .pkl'),
+        (dict(out='metrics.txt'), '--out metrics.txt has to end in .json'),
+        (dict(show_dir='pictures'), '--show-dir needs default_hooks.visualization'),
+    ],
+)
+def test_arguments_of_the_test_tool(tmp_path, given, match):
+    torch.save(dict(weight=torch.zeros(3)), tmp_path / 'a.pth')
+    cfg = small_config(test_evaluator=dict(type='CocoMetric'))
+    with pytest.raises((ValueError, FileNotFoundError), match=match):
+        prepare_test(cfg, arguments(**dict(dict(checkpoint=str(tmp_path / 'a.pth')), **given)))

@@ -1,0 +1,405 @@
+"""The hooks of the engine, each in small but real trainings by mmengine's Runner."""
+
+from __future__ import annotations
+
+import io
+import os
+import pty
+import random
+import signal
+import sys
+import time
+from itertools import count
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed
+from mmengine.dataset.utils import worker_init_fn as default_worker_init_fn
+from mmengine.hooks import CheckpointHook, EMAHook, Hook
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
+from mmpose.structures import PoseDataSample
+from torch.testing._internal.distributed.fake_pg import FakeStore
+from torch.utils.data import DataLoader, Dataset
+
+from rnnpose_plugin.engine import (
+    CheckpointFitHook,
+    InterruptHook,
+    InvalidLossHook,
+    ProgressBarHook,
+    SeedEpochHook,
+    seed_worker,
+)
+from rnnpose_plugin.engine.progress_bar_hook import LoopBar
+from rnnpose_plugin.engine.seed_epoch_hook import mix_seed
+
+RUN_NUMBER = count()
+
+
+class NoisyData(Dataset):
+    """Eight samples, each with noise from all three generators."""
+
+    metainfo = dict(classes=('person',))
+
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        noise = np.random.rand() + random.random() + torch.rand(()).item()
+        return dict(inputs=torch.tensor([float(index), noise]), data_samples=sample(f'{index}.jpg'))
+
+
+def sample(path):
+    return PoseDataSample(metainfo=dict(img_path=path))
+
+
+class NoisyModel(BaseModel):
+    """A linear layer with noise in its forward; its loss is ``bad_value`` in one iteration."""
+
+    def __init__(self, width=1, bad_iteration=None, bad_value=float('nan')):
+        super().__init__()
+        torch.manual_seed(5)
+        self.layer = torch.nn.Linear(2, width)
+        self.bad_iteration, self.bad_value, self.iteration = bad_iteration, bad_value, 0
+
+    def forward(self, inputs, data_samples=None, mode='loss'):
+        output = self.layer(torch.stack(inputs) + torch.rand(len(inputs), 2)).mean()
+        if mode != 'loss':
+            return [dict(value=output.item() + np.random.rand())]
+        self.iteration += 1
+        factor = self.bad_value if self.iteration == self.bad_iteration else 1.0
+        return dict(loss_a=output.square() * factor, loss_b=output.abs())
+
+
+def loader(num_workers=0, worker_init_fn=None, **kwargs):
+    kwargs.setdefault('sampler', dict(type='DefaultSampler', shuffle=True))
+    worker_init_fn = worker_init_fn or dict(type='seed_worker')
+    return dict(batch_size=2, num_workers=num_workers, dataset=NoisyData(), worker_init_fn=worker_init_fn, **kwargs)
+
+
+def make_runner(work_dir, hooks, model=None, epochs=4, validate=False, train_loader=None, checkpoint=None, **kwargs):
+    evaluator = dict(type='DumpResults', out_file_path=f'{work_dir}/results.pkl')
+    val = dict(val_dataloader=loader(), val_cfg=dict(), val_evaluator=evaluator)
+    return Runner(
+        model=model or NoisyModel(),
+        work_dir=str(work_dir),
+        train_dataloader=train_loader or loader(),
+        train_cfg=dict(by_epoch=True, max_epochs=epochs),
+        optim_wrapper=dict(optimizer=dict(type='Adam', lr=0.01)),
+        default_hooks=dict(checkpoint=checkpoint or dict(type='CheckpointHook', interval=1)),
+        custom_hooks=hooks,
+        randomness=dict(seed=3),
+        experiment_name=f'run{next(RUN_NUMBER)}',
+        **(val if validate else {}),
+        **kwargs,
+    )
+
+
+def train(work_dir, hooks=None, **kwargs):
+    model = make_runner(work_dir, [SeedEpochHook()] if hooks is None else hooks, **kwargs).train()
+    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+
+
+# SeedEpochHook, seed_worker
+
+
+@pytest.mark.parametrize('num_workers', [0, 1])
+def test_resumed_training_equals_unbroken_training(tmp_path, num_workers):
+    unbroken = train(tmp_path / 'unbroken', train_loader=loader(num_workers), validate=True)
+    train(tmp_path / 'broken', epochs=2, train_loader=loader(num_workers))
+    resumed = train(tmp_path / 'broken', train_loader=loader(num_workers), resume=True)
+    assert torch.equal(unbroken, resumed)
+
+
+def test_resumed_training_differs_without_the_hook(tmp_path):
+    unbroken = train(tmp_path / 'unbroken', hooks=[])
+    train(tmp_path / 'broken', hooks=[], epochs=2)
+    assert not torch.equal(unbroken, train(tmp_path / 'broken', hooks=[], resume=True))
+
+
+class StateRecorder(Hook):
+    """Notes what each generator gives after the epoch has been seeded."""
+
+    priority = 'LOWEST'
+
+    def __init__(self):
+        self.draws = []
+
+    def before_train_epoch(self, runner):
+        self.draws.append((random.random(), np.random.rand(), torch.rand(()).item()))
+
+
+def test_epochs_differ_in_all_generators(tmp_path):
+    recorder = StateRecorder()
+    train(tmp_path, [SeedEpochHook(), recorder])
+    for draws in zip(*recorder.draws):
+        assert len(set(draws)) == 4
+
+
+def test_every_epoch_and_rank_has_its_own_seed():
+    seeds = {mix_seed(seed, rank, epoch) for seed in range(4) for rank in range(4) for epoch in range(50)}
+    assert len(seeds) == 4 * 4 * 50
+    assert all(0 <= seed < 2**32 for seed in seeds)
+
+
+def noise_of_two_epochs(worker_init_fn):
+    data_loader = Runner.build_dataloader(
+        loader(1, worker_init_fn, sampler=dict(type='DefaultSampler', shuffle=False)), seed=3
+    )
+    torch.manual_seed(0)
+    return [[batch['inputs'][0][1].item() for batch in data_loader] for _ in range(2)]
+
+
+def test_workers_see_new_noise_in_every_epoch():
+    first, second = noise_of_two_epochs(dict(type='seed_worker'))
+    assert not set(first) & set(second)
+
+
+def test_mmengine_repeats_the_noise_of_an_epoch():
+    """Why seed_worker exists; if this fails mmengine has been corrected and it can go."""
+    default = dict(type=default_worker_init_fn, num_workers=1, rank=0, seed=3)
+    first, second = noise_of_two_epochs(default)
+    assert first == second
+
+
+def test_seed_worker_sets_numpy_and_random():
+    data_loader = DataLoader(WorkerState(), num_workers=1, worker_init_fn=seed_worker)
+    torch.manual_seed(0)
+    seed, numpy_draw, python_draw = (float(value) for value in next(iter(data_loader))[0])
+    assert numpy_draw == np.random.RandomState(int(seed)).rand()
+    assert python_draw == random.Random(int(seed)).random()
+
+
+class WorkerState(Dataset):
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        return torch.tensor([torch.initial_seed() % 2**32, np.random.rand(), random.random()], dtype=torch.float64)
+
+
+def test_persistent_workers_are_warned_of(tmp_path, capsys):
+    train(tmp_path, epochs=1, train_loader=loader(1, persistent_workers=True))
+    assert 'persistent_workers=False' in capsys.readouterr().out
+
+
+# InvalidLossHook
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_bad_loss_stops_before_the_checkpoint_of_its_iteration(tmp_path, value):
+    every_iteration = dict(type='CheckpointHook', interval=1, by_epoch=False)
+    model = NoisyModel(bad_iteration=6, bad_value=value)
+    with pytest.raises(FloatingPointError) as caught:
+        train(tmp_path, [InvalidLossHook()], model=model, checkpoint=every_iteration)
+    text = str(caught.value)
+    assert 'iteration 6, epoch 2' in text and f'loss_a={value}' in text and 'loss_b' not in text
+    assert text.count('.jpg') == 2
+    assert f'load_from={tmp_path}/iter_5.pth' in text
+    assert sorted(path.name for path in tmp_path.glob('*.pth')) == [f'iter_{i}.pth' for i in range(1, 6)]
+
+
+def test_bad_weights_are_not_saved_between_two_looks(tmp_path):
+    every_iteration = dict(type='CheckpointHook', interval=1, by_epoch=False)
+    with pytest.raises(FloatingPointError, match=r'2 weights are no finite numbers .*layer\.weight'):
+        train(tmp_path, [InvalidLossHook(100)], model=NoisyModel(bad_iteration=3), checkpoint=every_iteration)
+    assert (tmp_path / 'last_checkpoint').read_text().endswith('iter_2.pth')
+
+
+def test_loss_is_looked_at_every_interval(tmp_path):
+    with pytest.raises(FloatingPointError, match=r'iteration 4, epoch 1 .*start again$'):
+        train(tmp_path, [InvalidLossHook(4)], model=NoisyModel(bad_iteration=2))
+
+
+def test_good_loss_passes(tmp_path):
+    assert torch.isfinite(train(tmp_path, [InvalidLossHook()], epochs=1)).all()
+
+
+@pytest.mark.parametrize('hook', [InvalidLossHook, ProgressBarHook])
+def test_interval_below_one_is_refused(hook):
+    with pytest.raises(ValueError, match='at least 1, got 0'):
+        hook(interval=0)
+
+
+# CheckpointFitHook
+
+
+def load(tmp_path, checkpoint, model=None):
+    """Load what was saved in a file through the Runner, with the hook."""
+    torch.save(checkpoint, tmp_path / 'given.pth')
+    runner = make_runner(tmp_path / 'run', [CheckpointFitHook(), EMAHook()], model, cfg=dict(load_from='given.pth'))
+    runner.call_hook('before_run')
+    runner.load_checkpoint(str(tmp_path / 'given.pth'))
+    return runner.model
+
+
+def test_fitting_checkpoint_is_loaded(tmp_path):
+    weights = NoisyModel().state_dict()
+    for checkpoint in (dict(state_dict=weights), dict(state_dict={f'module.{k}': v for k, v in weights.items()})):
+        assert torch.equal(load(tmp_path, checkpoint).layer.weight, weights['layer.weight'])
+
+
+def test_missing_and_reshaped_weights_are_refused(tmp_path):
+    with pytest.raises(
+        ValueError, match=r'given\.pth does not fit .* 2 weights missing \(layer\.weight, layer\.bias\)'
+    ):
+        load(tmp_path, dict(state_dict=dict(other=torch.zeros(1))))
+    with pytest.raises(ValueError, match=r'0 weights missing, 2 weights of another shape \(layer\.weight'):
+        load(tmp_path, dict(state_dict=NoisyModel().state_dict()), NoisyModel(width=5))
+
+
+def test_superfluous_weights_only_warn(tmp_path, capsys):
+    weights = NoisyModel().state_dict()
+    load(tmp_path, dict(state_dict=dict(weights, extra=torch.zeros(1))))
+    assert '1 weights superfluous (extra)' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('checkpoint', [[1, 2], dict(state_dict=5), dict(epoch=3)])
+def test_other_files_are_no_checkpoint(tmp_path, checkpoint):
+    with pytest.raises(ValueError, match='is no checkpoint'):
+        load(tmp_path, checkpoint)
+
+
+def test_fit_hook_leaves_averaged_weights_as_they_were(tmp_path):
+    """A resumed training with averaging equals the unbroken one: the trial load touched neither set of weights."""
+
+    def run(name, **kwargs):
+        hooks = [SeedEpochHook(), CheckpointFitHook(), EMAHook(momentum=0.1)]
+        train(tmp_path / name, hooks, **kwargs)
+        return torch.load(tmp_path / name / 'epoch_4.pth', weights_only=False) if 'epochs' not in kwargs else None
+
+    unbroken = run('unbroken')
+    run('broken', epochs=2)
+    resumed = run('broken', resume=True)
+    for part in ('state_dict', 'ema_state_dict'):
+        for name, value in unbroken[part].items():
+            assert torch.equal(value, resumed[part][name]), (part, name)
+    assert not torch.equal(unbroken['state_dict']['layer.weight'], unbroken['ema_state_dict']['module.layer.weight'])
+
+
+def test_hooks_stand_in_the_right_order(tmp_path):
+    hooks = [CheckpointHook(1), EMAHook(), InvalidLossHook(), CheckpointFitHook(), SeedEpochHook(), ProgressBarHook()]
+    names = [type(hook).__name__ for hook in make_runner(tmp_path, hooks).hooks]
+    assert names.index('CheckpointFitHook') < names.index('EMAHook')
+    assert names.index('InvalidLossHook') < names.index('EMAHook') < names.index('CheckpointHook')
+    assert names.index('LoggerHook') < names.index('ProgressBarHook')
+
+
+# InterruptHook
+
+
+class InterruptedModel(NoisyModel):
+    """Somebody presses Ctrl-C during its second iteration."""
+
+    def __init__(self, times):
+        super().__init__()
+        self.times = times
+
+    def forward(self, *args, **kwargs):
+        losses = super().forward(*args, **kwargs)
+        for _ in range(self.times if self.iteration == 2 else 0):
+            os.kill(os.getpid(), signal.SIGINT)
+        return losses
+
+
+@pytest.mark.parametrize(('times', 'saved'), [(1, 2), (2, 1)])
+def test_interrupt_waits_for_the_iteration_the_first_time(tmp_path, capfd, times, saved):
+    every_iteration = dict(type='CheckpointHook', interval=1, by_epoch=False)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, [InterruptHook()], model=InterruptedModel(times), checkpoint=every_iteration)
+    assert (tmp_path / 'last_checkpoint').read_text().endswith(f'iter_{saved}.pth')
+    assert capfd.readouterr().err.count('Ctrl-C: stopping after this iteration') == 1
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+class InterruptedData(NoisyData):
+    """Somebody presses Ctrl-C; the worker receives it, too."""
+
+    def __getitem__(self, index):
+        os.kill(os.getpid(), signal.SIGINT)
+        return super().__getitem__(index)
+
+
+def test_workers_leave_the_interrupt_to_the_main_process(tmp_path, capfd):
+    train(tmp_path, [InterruptHook()], epochs=1, train_loader=dict(loader(1), dataset=InterruptedData()))
+    assert 'Ctrl-C' not in capfd.readouterr().err
+    assert (tmp_path / 'epoch_1.pth').exists()
+
+
+def test_finished_run_gives_the_signal_back(tmp_path):
+    before = signal.getsignal(signal.SIGINT)
+    train(tmp_path, [InterruptHook()], epochs=1)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+# ProgressBarHook
+
+
+def test_bar_prints_few_lines_into_a_log(tmp_path, capsys):
+    train(tmp_path, [ProgressBarHook()], epochs=25, validate=True)
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith('train')]
+    assert len(lines) == 11  # the empty bar, then every 10 %
+    assert ' 100/100, ' in lines[-1] and 'loss ' in lines[-1]
+
+
+def test_bar_of_a_resumed_run_covers_what_is_left(tmp_path, capsys):
+    train(tmp_path, [ProgressBarHook()], epochs=2)
+    capsys.readouterr()
+    train(tmp_path, [ProgressBarHook()], epochs=5, resume=True)
+    assert ' 12/12, ' in capsys.readouterr().err
+
+
+def test_bar_counts_validation_and_test(tmp_path, capsys):
+    runner = make_runner(tmp_path, [ProgressBarHook()], validate=True, test_dataloader=loader(), test_cfg=dict(),
+                         test_evaluator=dict(type='DumpResults', out_file_path=f'{tmp_path}/test.pkl'))  # fmt: skip
+    runner.val()
+    runner.test()
+    text = capsys.readouterr().err
+    assert 'val [' in text and 'test [' in text and text.count(' 4/4, ') == 2
+
+
+def on_terminal(monkeypatch, draw):
+    """What a function draws on a terminal of 80 columns."""
+    monkeypatch.setenv('COLUMNS', '80')
+    controller, terminal = pty.openpty()
+    with open(terminal, 'w') as stream:
+        monkeypatch.setattr(sys, 'stderr', stream)
+        draw()
+        stream.flush()
+        monkeypatch.undo()
+        text = os.read(controller, 100_000).decode()
+    os.close(controller)
+    return text
+
+
+def test_bar_on_a_terminal_is_one_line_redrawn_every_interval(monkeypatch):
+    def draw():
+        bar = LoopBar('train', 100, interval=25)
+        for _ in range(100):
+            time.sleep(0.001)  # millions of steps per second would need a wider terminal
+            if bar.is_due():
+                bar.draw('loss 0.5')
+        bar.close()
+
+    text = on_terminal(monkeypatch, draw)
+    drawings = [part for part in text.replace('\n', '').split('\r') if 'train' in part]
+    assert len(drawings) == 5  # empty, 25, 50, 75, 100
+    assert text.count('\n') == 1
+    assert all(len(part.replace('\x1b[K', '')) <= 80 for part in drawings)
+
+
+def test_only_the_main_process_draws(tmp_path, monkeypatch):
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, 'stderr', stream)
+    torch.distributed.init_process_group('fake', store=FakeStore(), rank=1, world_size=2)
+    try:
+        hook = ProgressBarHook()
+        for stage in ('before_train', 'after_train', 'before_val', 'after_val', 'before_test', 'after_test'):
+            getattr(hook, stage)(None)
+        for stage in ('after_train_iter', 'after_val_iter', 'after_test_iter'):
+            getattr(hook, stage)(None, 0)
+    finally:
+        torch.distributed.destroy_process_group()
+    assert stream.getvalue() == ''

@@ -1,0 +1,179 @@
+"""The head in the toolbox's signatures: targets, losses, predictions, and the settings it refuses."""
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import MMLogger
+from mmengine.registry import DefaultScope
+from mmengine.structures import InstanceData, PixelData
+from mmpose.registry import HOOKS, MODELS
+from mmpose.structures import PoseDataSample
+
+K, C = 3, 6
+CODEC = dict(type='InstanceHeatmap', input_size=(32, 24), heatmap_size=(8, 6), sigma=1.0)
+
+
+@pytest.fixture(autouse=True)
+def mmpose_scope():
+    with DefaultScope.overwrite_default_scope('mmpose'):
+        yield
+
+
+def build(**settings):
+    torch.manual_seed(0)
+    cfg = dict(type='RecurrentPoseHead', in_channels=C, num_keypoints=K, hidden_channels=(6, 4), decoder=CODEC)
+    return MODELS.build({**cfg, **settings})
+
+
+def sample(people, mask=True):
+    """A sample as the pipeline packs it: joints in cells and weights, and the heatmap mask."""
+    generator = torch.Generator().manual_seed(people)
+    data = PoseDataSample()
+    data.gt_instance_labels = InstanceData(
+        keypoint_labels=torch.rand(people, K, 2, generator=generator) * torch.tensor([7.0, 5.0]),
+        keypoint_weights=torch.ones(people, K),
+    )
+    if mask:
+        data.gt_fields = PixelData(heatmap_mask=torch.ones(1, 6, 8, dtype=torch.bool))
+    return data
+
+
+def features(batch):
+    return (torch.randn(batch, C, 6, 8, generator=torch.Generator().manual_seed(1)),)
+
+
+@pytest.mark.parametrize('chunk_size', [None, 1, 2, 8])
+@pytest.mark.parametrize('people', [[0], [3], [2, 0, 5]])
+def test_loss_of_any_batch_reaches_every_parameter(chunk_size, people):
+    head = build()
+    head.chunk_size = chunk_size
+    losses = head.loss(features(len(people)), [sample(n) for n in people])
+    assert sorted(losses) == ['heatmap', 'loss', 'stop'] and losses['loss'].isfinite()
+    torch.testing.assert_close(losses['loss'], losses['heatmap'] + losses['stop'])
+    losses['loss'].backward()
+    assert all(p.grad is not None for p in head.parameters())
+
+
+def test_the_parts_are_logged_and_not_added_twice():
+    from mmengine.model import BaseModel
+
+    losses = build().loss(features(1), [sample(2)])
+    total, log = BaseModel.parse_losses(None, losses)
+    torch.testing.assert_close(total, losses['loss'])
+    assert {'heatmap', 'stop'} <= set(log)
+
+
+def test_masked_pictures_ask_for_less_and_missing_masks_for_everything():
+    head, masked = build(), sample(2)
+    masked.gt_fields.heatmap_mask[:] = False
+    torch.manual_seed(2)
+    assert head.eval().loss(features(1), [masked])['heatmap'] == 0
+    torch.manual_seed(2)
+    whole = head.loss(features(1), [sample(2)])
+    torch.manual_seed(2)
+    without = head.loss(features(1), [sample(2, mask=False)])
+    torch.testing.assert_close(whole['loss'], without['loss'])
+
+
+def test_statistics_are_counted_once_per_batch_and_not_per_chunk():
+    head = build()
+    head.chunk_size = 1
+    head.loss(features(2), [sample(4), sample(2)])
+    assert head.norm.num_batches_tracked == 1
+
+
+def test_features_and_norm_get_gradients_through_the_chunks():
+    gradients = {}
+    for chunk_size in (None, 30):
+        head, (x,) = build(), features(2)
+        x.requires_grad_()
+        head.chunk_size = chunk_size
+        torch.manual_seed(2)
+        head.loss((x,), [sample(3), sample(1)])['loss'].backward()
+        gradients[chunk_size] = [x.grad, head.norm.weight.grad]
+    for plain, chunked in zip(*gradients.values()):
+        torch.testing.assert_close(chunked, plain, rtol=1e-4, atol=1e-6)
+
+
+def test_predict_gives_the_codecs_poses_of_the_raw_maps():
+    head = build(max_instances=4).eval()
+    head.rnn.to_stop.bias.data.fill_(9)
+    feats = features(2)
+    raw = head(feats)
+    poses, fields = head.predict(feats, [PoseDataSample(), PoseDataSample()], dict(output_heatmaps=True))
+    for (heatmaps, stop), pose, field in zip(raw, poses, fields):
+        keypoints, keypoint_scores, scores = head.decoder.decode((heatmaps, stop))
+        kept = scores > 0
+        np.testing.assert_array_equal(pose.keypoints, keypoints[kept])
+        np.testing.assert_array_equal(pose.keypoint_scores, keypoint_scores[kept])
+        np.testing.assert_array_equal(pose.bbox_scores, scores[kept])
+        assert field.heatmaps.shape == (K, 6, 8) and field.instance_heatmaps.shape == (kept.sum() * K, 6, 8)
+
+
+def test_predict_with_nobody_there():
+    head = build().eval()
+    head.rnn.to_stop.bias.data.fill_(-99)
+    (pose,), (field,) = head.predict(features(1), [PoseDataSample()], dict(output_heatmaps=True))
+    assert pose.keypoints.shape == (0, K, 2) and pose.bbox_scores.shape == (0,) and not field.heatmaps.any()
+
+
+def test_hitting_max_instances_is_said(caplog):
+    head = build(max_instances=2).eval()
+    head.rnn.to_stop.bias.data.fill_(9)
+    logger = MMLogger.get_current_instance()  # does not propagate, so caplog has to be let in
+    logger.addHandler(caplog.handler)
+    head(features(3))
+    logger.removeHandler(caplog.handler)
+    assert '3 of 3 images' in caplog.text and 'max_instances=2' in caplog.text
+
+
+@pytest.mark.parametrize(
+    'settings, words',
+    [
+        (dict(stop_threshold=0.0), 'omega.*0.0'),
+        (dict(stop_threshold=1.0), 'omega.*1.0'),
+        (dict(max_instances=0), 'max_instances is 0'),
+        (dict(max_surplus=-1), 'max_surplus is -1'),
+        (dict(hidden_channels=()), r'\(\)'),
+        (dict(hidden_channels=(4, 0)), 'hidden_channels is 0'),
+        (dict(feedback_passes=-1), '-1'),
+    ],
+)
+def test_bad_settings_are_refused_at_construction(settings, words):
+    with pytest.raises(ValueError, match=words):
+        build(**settings)
+
+
+def test_misspelt_settings_are_refused():
+    with pytest.raises(TypeError, match='hidden_chanels'):
+        build(hidden_chanels=(4,))
+    with pytest.raises(ValueError, match='flip_tets'):
+        build().predict(features(1), [PoseDataSample()], dict(flip_tets=True))
+    with pytest.raises(ValueError, match='flip_test=True'):
+        build().predict(features(1), [PoseDataSample()], dict(flip_test=True))
+
+
+def test_data_and_model_that_do_not_fit_are_named():
+    head = build()
+    with pytest.raises(ValueError, match='in_channels=6.*gives 5'):
+        head((torch.randn(1, 5, 6, 8),))
+    with pytest.raises(ValueError, match=r'\(8, 6\).*\(6, 6\)'):
+        head.loss((torch.randn(1, C, 6, 6),), [sample(1)])
+    wrong = sample(1)
+    wrong.gt_instance_labels = InstanceData(keypoint_labels=torch.zeros(1, 5, 2), keypoint_weights=torch.ones(1, 5))
+    with pytest.raises(ValueError, match='5 keypoints.*num_keypoints=3'):
+        head.loss(features(1), [wrong])
+
+
+def test_the_hook_refuses_other_heads():
+    class Runner:
+        model = torch.nn.Module()
+
+    hook = HOOKS.build(dict(type='ChunkedBackpropHook', chunk_size=3))
+    with pytest.raises(ValueError, match='RecurrentPoseHead'):
+        hook.before_train(Runner)
+    Runner.model.head = build()
+    hook.before_train(Runner)
+    assert Runner.model.head.chunk_size == 3
+    hook.after_train(Runner)
+    assert Runner.model.head.chunk_size is None

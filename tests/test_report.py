@@ -1,0 +1,224 @@
+"""The one sentence that is left of an error, and the files around it."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import re
+import sys
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from rnnpose_plugin.apis.checkpoint_file import check_checkpoint_file, is_whole, last_good_checkpoint
+from rnnpose_plugin.apis.report import one_sentence_errors
+
+
+@pytest.fixture(autouse=True)
+def surroundings(monkeypatch):
+    monkeypatch.delenv('RNNPOSE_TRACEBACK', raising=False)
+    monkeypatch.delenv('RANK', raising=False)
+    monkeypatch.setattr(logging, 'raiseExceptions', True)  # put back afterwards
+
+
+def outcome_of(error, capsys, log_dir=None):
+    """Exit status and the lines on stderr after an error."""
+    with pytest.raises(SystemExit) as stop, one_sentence_errors(log_dir):
+        raise error
+    return stop.value.code, capsys.readouterr().err.strip().splitlines()
+
+
+def save(work_dir, name, last=True, cut=False):
+    path = str(work_dir / name)
+    torch.save(dict(state_dict=dict(weight=torch.zeros(1000))), path)
+    if cut:
+        os.truncate(path, 2000)
+    if last:
+        (work_dir / 'last_checkpoint').write_text(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ('error', 'sentence'),
+    [
+        (ValueError('K is 14, not 17'), 'K is 14, not 17'),
+        (FileNotFoundError(errno.ENOENT, 'No such file', 'a.json'), "[Errno 2] No such file: 'a.json'"),
+        (TypeError('got an unexpected keyword'), 'TypeError: got an unexpected keyword'),
+        (KeyError('img'), "KeyError: 'img'"),
+        (AssertionError(), 'AssertionError: '),
+        (ValueError('first line\n  second\tline\n'), 'first line second line'),
+    ],
+)
+def test_error_becomes_one_line(error, sentence, capsys):
+    status, lines = outcome_of(error, capsys)
+    assert status == 1
+    assert lines == [f'error: {sentence} (traceback: set RNNPOSE_TRACEBACK=1)']
+
+
+def test_other_ranks_give_their_number(monkeypatch, capsys):
+    monkeypatch.setenv('RANK', '3')
+    _, (line,) = outcome_of(ValueError('K is 14'), capsys)
+    assert line.startswith('error (rank 3): K is 14')
+
+
+def test_traceback_is_saved_in_the_work_dir(tmp_path, capsys):
+    work_dir = tmp_path / 'run'
+    _, (line,) = outcome_of(ValueError('K is 14'), capsys, str(work_dir))
+    (saved,) = work_dir.glob('error_*.log')
+    assert line == f'error: K is 14 (traceback: {saved})'
+    assert saved.read_text().startswith('Traceback') and 'raise error' in saved.read_text()
+
+
+def test_work_dir_can_be_named_later(tmp_path, capsys):
+    with pytest.raises(SystemExit), one_sentence_errors() as report:
+        report.log_dir = str(tmp_path)
+        raise ValueError
+    assert len(list(tmp_path.glob('error_*.log'))) == 1
+
+
+def test_work_dir_that_cannot_be_written_does_not_hide_the_error(tmp_path, capsys):
+    (tmp_path / 'file').touch()
+    _, (line,) = outcome_of(ValueError('K is 14'), capsys, str(tmp_path / 'file'))
+    assert line == 'error: K is 14 (traceback: set RNNPOSE_TRACEBACK=1)'
+
+
+def test_environment_lets_the_exception_through(monkeypatch):
+    monkeypatch.setenv('RNNPOSE_TRACEBACK', '1')
+    with pytest.raises(ValueError, match='K is 14'), one_sentence_errors():
+        raise ValueError('K is 14')
+
+
+def test_nothing_is_said_without_an_error(capsys):
+    with one_sentence_errors():
+        pass
+    with pytest.raises(SystemExit) as stop, one_sentence_errors():
+        sys.exit(3)
+    assert stop.value.code == 3
+    assert capsys.readouterr().err == ''
+
+
+class Faulty(Dataset):
+    def __init__(self, error):
+        self.error = error
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ('error', 'sentence'),
+    [
+        (ValueError('image 1.jpg: cut off'), 'image 1.jpg: cut off'),
+        (FileNotFoundError('image 1.jpg does not exist'), 'image 1.jpg does not exist'),
+        (IndexError('index 5: too large'), 'IndexError: index 5: too large'),
+    ],
+)
+def test_error_in_a_worker_loses_the_workers_traceback(error, sentence, capsys):
+    with pytest.raises(SystemExit), one_sentence_errors():
+        list(DataLoader(Faulty(error), num_workers=1))
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith(f'error: {sentence} (traceback')
+
+
+# Ctrl-C
+
+
+def test_interrupt_names_the_checkpoint(tmp_path, capsys):
+    path = save(tmp_path, 'epoch_2.pth')
+    status, (line,) = outcome_of(KeyboardInterrupt(), capsys, str(tmp_path))
+    assert status == 130
+    assert line == f'stopped by the keyboard; the last checkpoint is {path}, --resume continues from it'
+
+
+@pytest.mark.parametrize('known', [True, False])
+def test_interrupt_before_the_first_checkpoint(tmp_path, capsys, known):
+    _, (line,) = outcome_of(KeyboardInterrupt(), capsys, str(tmp_path) if known else None)
+    assert line == 'stopped by the keyboard; there is no checkpoint yet'
+
+
+# A full disk
+
+
+FULL = [
+    OSError(errno.ENOSPC, 'No space left on device'),
+    OSError(errno.EFBIG, 'File too large'),
+    OSError(errno.EDQUOT, 'Disk quota exceeded'),
+    RuntimeError('[enforce fail at inline_container.cc] . PytorchStreamWriter failed writing file data/3'),
+]
+
+
+@pytest.mark.parametrize('error', FULL)
+def test_full_disk_names_the_last_good_checkpoint(tmp_path, capsys, error):
+    path = save(tmp_path, 'epoch_2.pth')
+    save(tmp_path, 'epoch_3.pth', last=False, cut=True)
+    status, (line,) = outcome_of(error, capsys, str(tmp_path))
+    assert status == 1
+    assert re.match(f'error: no space left to write under {tmp_path} .*free some, .*--resume .* {path} ', line)
+
+
+def test_full_disk_without_a_whole_checkpoint(tmp_path, capsys):
+    save(tmp_path, 'epoch_1.pth', cut=True)
+    _, (line,) = outcome_of(FULL[0], capsys, str(tmp_path))
+    assert 'there is no whole checkpoint' in line
+
+
+def test_log_on_a_full_disk_adds_no_traceback(capsys):
+    handler = logging.StreamHandler(open('/dev/full', 'w'))  # noqa: SIM115 logging closes it
+    logger = logging.getLogger('full')
+    logger.addHandler(handler)
+    with pytest.raises(SystemExit), one_sentence_errors():
+        logger.warning('a line')
+        raise FULL[0]
+    logger.removeHandler(handler)
+    assert 'Traceback' not in capsys.readouterr().err
+
+
+# Checkpoint files
+
+
+def test_whole_checkpoint_passes(tmp_path):
+    path = save(tmp_path, 'epoch_1.pth')
+    check_checkpoint_file(path)
+    assert is_whole(path)
+
+
+def test_old_format_and_addresses_pass(tmp_path):
+    torch.save(dict(weight=torch.zeros(3)), tmp_path / 'old.pth', _use_new_zipfile_serialization=False)
+    check_checkpoint_file(str(tmp_path / 'old.pth'))
+    check_checkpoint_file('https://example.org/model.pth')
+
+
+def test_missing_checkpoint():
+    with pytest.raises(FileNotFoundError, match="checkpoint 'gone.pth' does not exist; check the path"):
+        check_checkpoint_file('gone.pth')
+
+
+def test_cut_off_checkpoint(tmp_path):
+    path = save(tmp_path, 'epoch_1.pth', cut=True)
+    with pytest.raises(ValueError, match=f'checkpoint {path} is cut off'):
+        check_checkpoint_file(path)
+
+
+@pytest.mark.parametrize('content', [b'', b'hello', b'{"a": 1}'])
+def test_other_file_is_no_checkpoint(tmp_path, content):
+    (tmp_path / 'a.pth').write_bytes(content)
+    with pytest.raises(ValueError, match='a.pth is no checkpoint'):
+        check_checkpoint_file(str(tmp_path / 'a.pth'))
+
+
+def test_last_good_checkpoint(tmp_path):
+    assert last_good_checkpoint(None) is None
+    assert last_good_checkpoint(str(tmp_path)) is None
+    first = save(tmp_path, 'epoch_1.pth')
+    second = save(tmp_path, 'epoch_2.pth')
+    os.utime(first, (1, 1))
+    assert last_good_checkpoint(str(tmp_path)) == second
+    save(tmp_path, 'epoch_3.pth', cut=True)  # named by last_checkpoint, but cut off
+    assert last_good_checkpoint(str(tmp_path)) == second
+    save(tmp_path, 'epoch_2.pth', last=False, cut=True)
+    assert last_good_checkpoint(str(tmp_path)) == first

@@ -1,0 +1,64 @@
+"""Finished stages are not run again; changed, interrupted and failed ones are."""
+
+import sys
+
+import pytest
+
+from rnnpose_plugin.apis.stages import Stage, run_stages
+
+APPEND = 'import sys; open(sys.argv[1], "a").write(" ".join(sys.argv[2:]) + ";")'
+
+
+def stage(tmp_path, name, *words, **settings):
+    return Stage(name, ['-c', APPEND, str(tmp_path / 'ran.txt'), name, *words], **settings)
+
+
+def ran(tmp_path):
+    path = tmp_path / 'ran.txt'
+    return path.read_text().split(';')[:-1] if path.exists() else []
+
+
+def test_a_finished_stage_is_not_repeated_unless_asked(tmp_path, capsys):
+    stages = [stage(tmp_path, 'one'), stage(tmp_path, 'two')]
+    run_stages(stages, tmp_path)
+    run_stages(stages, tmp_path)
+    assert ran(tmp_path) == ['one', 'two'] and 'done before' in capsys.readouterr().out
+    run_stages(stages, tmp_path, fresh=True)
+    assert ran(tmp_path) == ['one', 'two'] * 2
+
+
+def test_a_changed_stage_and_all_after_it_are_repeated(tmp_path):
+    run_stages([stage(tmp_path, name) for name in ('one', 'two', 'three')], tmp_path)
+    run_stages([stage(tmp_path, 'one'), stage(tmp_path, 'two', 'changed'), stage(tmp_path, 'three')], tmp_path)
+    assert ran(tmp_path)[3:] == ['two changed', 'three']
+
+
+def test_a_changed_config_changes_the_stage(tmp_path):
+    config = tmp_path / 'config.py'
+    for text in ('a = 1', 'a = 1', 'a = 2'):
+        config.write_text(text)
+        run_stages([stage(tmp_path, 'one', config=str(config))], tmp_path)
+    assert ran(tmp_path) == ['one', 'one']
+
+
+def test_a_failed_stage_is_named_with_its_log_and_stops_the_job(tmp_path):
+    broken = Stage('broken', ['-c', 'print("why"); raise SystemExit(3)'])
+    with pytest.raises(RuntimeError, match='status 3.*broken.log'):
+        run_stages([stage(tmp_path, 'one'), broken, stage(tmp_path, 'two')], tmp_path)
+    assert ran(tmp_path) == ['one'] and (tmp_path / 'broken.log').read_text() == 'why\n'
+
+
+def test_an_interrupted_stage_is_resumed_and_a_changed_one_is_not(tmp_path):
+    marker = tmp_path / 'go'
+    code = f'import os, sys; {APPEND.split("; ", 1)[1]}; sys.exit(not os.path.exists({str(marker)!r}))'
+
+    def job(word):
+        return [Stage('train', ['-c', code, str(tmp_path / 'ran.txt'), word], resumes=True)]
+
+    for word in ('a', 'a', 'b'):
+        with pytest.raises(RuntimeError):
+            run_stages(job(word), tmp_path)
+    marker.touch()
+    run_stages(job('b'), tmp_path)
+    assert ran(tmp_path) == ['a', 'a --resume', 'b', 'b --resume']
+    assert sys.executable  # the stages ran under this Python

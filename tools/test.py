@@ -1,0 +1,37 @@
+"""Test a checkpoint: ``python tools/test.py CONFIG CHECKPOINT``."""
+
+from __future__ import annotations
+
+import argparse
+
+from mmengine import dump
+from mmengine.dist import is_main_process
+
+from rnnpose_plugin.apis.launch import add_shared_arguments, build_runner, load_config, prepare_test
+from rnnpose_plugin.apis.report import one_sentence_errors
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Test a pose model.')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('--dump', metavar='FILE.pkl', help='save all predictions')
+    parser.add_argument('--out', metavar='FILE.json', help='save the metrics')
+    parser.add_argument('--show-dir', help='save pictures of the predictions here, inside the log folder of the run')
+    add_shared_arguments(parser)
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    with one_sentence_errors() as report:
+        cfg = load_config(args)
+        report.log_dir = cfg.work_dir
+        prepare_test(cfg, args)
+        metrics = build_runner(cfg, training=False).test()
+        if args.out and is_main_process():
+            dump(metrics, args.out)
+
+
+if __name__ == '__main__':
+    main()

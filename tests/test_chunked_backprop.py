@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from mmengine.registry import HOOKS
+from mmengine.optim import AmpOptimWrapper
+from mmpose.registry import HOOKS
 
 from rnnpose_plugin.engine.chunked_backprop import ChunkedBackpropHook, backprop_in_chunks
 from rnnpose_plugin.models.matched_loss import HungarianHeatmapLoss, StopLoss
@@ -175,8 +176,25 @@ def test_bad_settings_are_refused_with_their_value(settings):
 
 
 def test_the_hook_is_in_the_registry_and_can_be_copied():
-    hook = HOOKS.get('mmpose.ChunkedBackpropHook') or ChunkedBackpropHook
-    assert copy.deepcopy(hook(chunk_size=3)).chunk_size == 3
+    hook = HOOKS.build(dict(type='ChunkedBackpropHook', chunk_size=3))
+    assert isinstance(hook, ChunkedBackpropHook) and copy.deepcopy(hook).chunk_size == 3
+
+
+def test_the_hook_tells_the_head_the_scalers_factor():
+    class Runner:
+        model = torch.nn.Module()
+        # mmengine's wrapper refuses to be built on a machine without an accelerator, its scaler works on any.
+        optim_wrapper = AmpOptimWrapper.__new__(AmpOptimWrapper)
+
+    Runner.model.head = torch.nn.Module()
+    Runner.model.head.chunk_loss_scale = 1.0
+    Runner.optim_wrapper.loss_scaler = torch.amp.GradScaler('cpu', init_scale=1024.0)
+    hook = ChunkedBackpropHook(chunk_size=3)
+    hook.before_train(Runner)
+    hook.before_train_iter(Runner, 0)
+    assert Runner.model.head.chunk_loss_scale == 1024 and Runner.model.head.chunk_size == 3
+    hook.after_train(Runner)
+    assert Runner.model.head.chunk_loss_scale == 1 and Runner.model.head.chunk_size is None
 
 
 @pytest.mark.slow

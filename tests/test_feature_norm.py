@@ -12,14 +12,14 @@ def batches(n, seed=0):
     return [3 * torch.randn(1, 4, 5, 6, generator=generator) + 7 for _ in range(n)]
 
 
-def test_statistics_are_plain_averages_over_the_data():
+def test_statistics_are_those_of_all_the_data_together():
     norm = MODELS.build(dict(type='RunningFeatureNorm', num_features=4))
-    data = batches(20)
+    data = [x + i for i, x in enumerate(batches(20))]  # batches whose means differ
     for x in data:
         norm(x)
-    torch.testing.assert_close(norm.running_mean, torch.stack([x.mean((0, 2, 3)) for x in data]).mean(0))
-    variances = torch.stack([x.var((0, 2, 3), unbiased=False) for x in data])
-    torch.testing.assert_close(norm.running_var, variances.mean(0))
+    together = torch.cat(data)
+    torch.testing.assert_close(norm.running_mean, together.mean((0, 2, 3)))
+    torch.testing.assert_close(norm.running_var, together.var((0, 2, 3), unbiased=False))
 
 
 def test_training_normalises_by_the_running_statistics_and_not_the_batch():
@@ -27,10 +27,11 @@ def test_training_normalises_by_the_running_statistics_and_not_the_batch():
     norm.weight.data.fill_(2.0)
     norm.bias.data.fill_(0.5)
     norm(first)
-    mean = (first.mean((0, 2, 3)) + second.mean((0, 2, 3))) / 2
-    var = (first.var((0, 2, 3), unbiased=False) + second.var((0, 2, 3), unbiased=False)) / 2
-    expected = 2 * (second - mean[:, None, None]) / (var[:, None, None] + 1e-5).sqrt() + 0.5
-    torch.testing.assert_close(norm(second), expected)
+    together = torch.cat([first, second])
+    mean, var = (
+        moment[:, None, None] for moment in (together.mean((0, 2, 3)), together.var((0, 2, 3), unbiased=False))
+    )
+    torch.testing.assert_close(norm(second), 2 * (second - mean) / (var + 1e-5).sqrt() + 0.5)
 
 
 def test_after_enough_batches_it_moves_with_momentum():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 from pathlib import Path
 
 from mmengine.config import Config
@@ -20,9 +21,14 @@ COLUMNS = {'AP': 'coco/AP', 'AP50': 'coco/AP .5', 'AP75': 'coco/AP .75', 'AR': '
 PICTURES = [f'data/crowd/occluded/00000{i}.png' for i in (1, 2, 3, 4)] + ['data/crowd/plain/000001.png']
 
 
+def folder_of(config: str) -> str:
+    """Where tools/train.py writes."""
+    return f'work_dirs/{Path(config).stem}'
+
+
 def last_checkpoint(config: str) -> str:
     """Where the training of a config ends."""
-    return f'work_dirs/{Path(config).stem}/epoch_{Config.fromfile(config).train_cfg.max_epochs}.pth'
+    return f'{folder_of(config)}/epoch_{Config.fromfile(config).train_cfg.max_epochs}.pth'
 
 
 def stages() -> list[Stage]:
@@ -30,8 +36,8 @@ def stages() -> list[Stage]:
     checkpoint = last_checkpoint(RNN)
     train = [
         Stage('crowd', ['tools/make_crowd.py', '--out', 'data/crowd']),
-        Stage('train_ae', ['tools/train.py', AE, '--no-validate'], AE, resumes=True),
-        Stage('train_rnn', ['tools/train.py', RNN, '--no-validate'], RNN, resumes=True),
+        Stage('train_ae', ['tools/train.py', AE, '--no-validate'], AE, folder_of(AE)),
+        Stage('train_rnn', ['tools/train.py', RNN, '--no-validate'], RNN, folder_of(RNN)),
     ]
     test = [
         Stage(f'test_{split}', ['tools/test.py', config, checkpoint, '--out', f'{FOLDER}/{split}.json'], config)
@@ -58,7 +64,10 @@ def main() -> None:
     args = parser.parse_args()
     os.chdir(ROOT)
     with one_sentence_errors(FOLDER):
-        run_stages(stages(), FOLDER, args.fresh)
+        try:
+            run_stages(stages(), FOLDER, args.fresh)
+        except KeyboardInterrupt:
+            sys.exit('stopped; the same command goes on from here')
         print(f'\n{table()}\n\nsteps of the decoder: {FOLDER}/steps.png')
 
 

@@ -9,7 +9,7 @@ import argparse
 
 from rnnpose_plugin.datasets.synthetic_crowd import SPLITS, CrowdSettings, write_crowd
 
-DEFAULT_COUNTS = {'train': 3000, 'val': 100, 'plain': 150, 'occluded': 150}
+DEFAULT_COUNTS = {'train': 4000, 'val': 100, 'plain': 150, 'occluded': 150}
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -12,6 +12,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from rnnpose_plugin.apis.check_data import check_annotation_file
 from rnnpose_plugin.apis.launch import build_runner
 from rnnpose_plugin.apis.report import one_sentence_errors
 from rnnpose_plugin.datasets.subset import choose_clear_images, write_subset
@@ -32,6 +33,7 @@ def parse_args() -> argparse.Namespace:
 
 def prepare(args: argparse.Namespace) -> Config:
     """The config, with all three data loaders on the chosen pictures."""
+    check_annotation_file(args.annotations, 17, args.images, training=True)
     subset = Path(args.work_dir, 'subset.json').resolve()
     write_subset(args.annotations, choose_clear_images(args.annotations, args.number), subset)
     cfg = Config.fromfile(args.config)

@@ -20,13 +20,14 @@ class Stage:
         name (str): of its record and log file, unique in the job.
         command (list[str]): what is run by this Python, such as ``['tools/train.py', 'configs/ae_hg_crowd.py']``.
         config (str, optional): the config file whose contents decide whether the stage is still the same.
-        resumes (bool): the command takes ``--resume`` to go on with what an interrupted run left. Defaults to False.
+        work_dir (str, optional): where a training writes its checkpoints. Its command takes ``--resume``, to go on with
+            what an interrupted run left there; when it begins anew, the last checkpoint of older runs is forgotten.
     """
 
     name: str
     command: list[str]
     config: str | None = None
-    resumes: bool = False
+    work_dir: str | None = None
 
     def identity(self) -> str:
         """What makes the stage what it is.
@@ -72,16 +73,29 @@ def _reads(path: Path, text: str) -> bool:
 
 def _run(stage: Stage, folder: str, fresh: bool) -> float:
     started = Path(folder, f'{stage.name}.started')
-    interrupted = stage.resumes and not fresh and _reads(started, stage.identity())
+    interrupted = stage.work_dir is not None and not fresh and _reads(started, stage.identity())
     Path(folder, f'{stage.name}.done').unlink(missing_ok=True)
+    if stage.work_dir is not None and not interrupted:
+        Path(stage.work_dir, 'last_checkpoint').unlink(missing_ok=True)
     started.write_text(stage.identity())
     command = [sys.executable, *stage.command, *(['--resume'] if interrupted else [])]
     begin, log = time.time(), Path(folder, f'{stage.name}.log')
     # Every start of the toolbox warns of its own age several times, which would bury the progress bars.
     environment = dict(os.environ, PYTHONWARNINGS='ignore::UserWarning')
     with log.open('a' if interrupted else 'w') as output:
-        status = subprocess.run(command, stdout=output, env=environment).returncode
+        status = _wait(subprocess.Popen(command, stdout=output, env=environment))
     if status:
-        raise RuntimeError(f'{" ".join(stage.command)} ended with status {status}; its output is in {log}.')
+        raise RuntimeError(
+            f'{" ".join(stage.command)} ended with status {status}; its error is above, its output in {log}.'
+        )
     started.unlink()
     return time.time() - begin
+
+
+def _wait(process: subprocess.Popen) -> int:
+    """Ctrl-C reaches the command too, which may have a checkpoint to finish; it is waited for and not killed."""
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        process.wait()
+        raise

@@ -8,14 +8,18 @@ from pathlib import Path
 import cv2
 import numpy as np
 from mmengine.config import Config
+from mmengine.device import get_device
 from mmengine.registry import init_default_scope
+from mmengine.runner import load_checkpoint
 from mmengine.utils import track_iter_progress
 from mmpose.apis import inference_bottomup, init_model
 from mmpose.registry import DATASETS
 from mmpose.structures import PoseDataSample
 
 from ..codecs import InstanceHeatmap
+from ..engine.checkpoint_fit_hook import refuse_misfit
 from ..visualization.step_sheet import DecodedImage, draw_step_sheet
+from .checkpoint_file import check_checkpoint_file
 
 
 def first_test_images(config: str, number: int) -> list[str]:
@@ -34,7 +38,7 @@ def first_test_images(config: str, number: int) -> list[str]:
     return [dataset.get_data_info(i)['img_path'] for i in range(len(dataset))]
 
 
-def draw_images(config: str, checkpoint: str, paths: Sequence[str], out: str, device: str = 'cpu') -> None:
+def draw_images(config: str, checkpoint: str, paths: Sequence[str], out: str, device: str | None = None) -> None:
     """Decode images and draw their sheet.
 
     Args:
@@ -42,13 +46,15 @@ def draw_images(config: str, checkpoint: str, paths: Sequence[str], out: str, de
         checkpoint (str): path of its checkpoint.
         paths (Sequence[str]): image files.
         out (str): the PNG to write; its folder is made.
-        device (str): where to compute. Defaults to 'cpu'.
+        device (str, optional): where to compute. Defaults to an accelerator where there is one.
 
     Raises:
-        ValueError: if the config has another head, which has no steps to draw.
+        ValueError: if the config has another head, which has no steps to draw, or the checkpoint does not fit.
     """
     options = dict(model=dict(test_cfg=dict(output_heatmaps=True)))
-    model = init_model(config, checkpoint, device=device, cfg_options=options)
+    check_checkpoint_file(checkpoint)
+    model = init_model(config, None, device=device or get_device(), cfg_options=options)
+    refuse_misfit(model, load_checkpoint(model, checkpoint, map_location='cpu'), checkpoint)
     codec = getattr(model.head, 'decoder', None)
     if not isinstance(codec, InstanceHeatmap):
         raise ValueError(f'{config} has a {type(model.head).__name__}, which has no steps; use a RecurrentPoseHead.')

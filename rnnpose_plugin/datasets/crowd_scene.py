@@ -49,9 +49,9 @@ class CrowdSettings:
     image_size: int = 64
     min_people: int = 1
     max_people: int = 3
-    min_height: float = 0.5
-    max_height: float = 0.9
-    max_tilt: float = 30.0
+    min_height: float = 0.6
+    max_height: float = 0.95
+    max_tilt: float = 20.0
     occluded_fraction: float = 0.4
     plain_max_iou: float = 0.3
     occluded_min_iou: float = 0.5
@@ -60,7 +60,7 @@ class CrowdSettings:
     min_visible: float = 0.15
     min_visible_joints: int = 5
     min_labelled_joints: int = 8
-    max_clutter: int = 6
+    max_clutter: int = 4
 
     def __post_init__(self) -> None:
         self._check_ranges()

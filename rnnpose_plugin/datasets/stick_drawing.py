@@ -72,17 +72,17 @@ def _leg(person: StickPerson, side: int) -> list[Shape]:
     height, trousers = person.height, person.clothes.trousers
     down = (ankle - knee) / max(np.hypot(*(ankle - knee)), 1e-6)
     outwards = np.array([down[1], -down[0]]) * (1 - 2 * side)
-    shoe = Shape(np.array([ankle, ankle + height * (0.025 * down + 0.03 * outwards)]), 0.05 * height,
+    shoe = Shape(np.array([ankle, ankle + height * (0.025 * down + 0.03 * outwards)]), 0.065 * height,
                  person.clothes.shoes)  # fmt: skip
-    return [shoe, *_limb([hip, knee, ankle], (0.085 * height, 0.065 * height), (trousers, trousers))]
+    return [shoe, *_limb([hip, knee, ankle], (0.115 * height, 0.085 * height), (trousers, trousers))]
 
 
 def _arm(person: StickPerson, side: int) -> list[Shape]:
     """Hand, forearm and sleeve; ``side`` is 0 for the left and 1 for the right arm."""
     shoulder, elbow, wrist = person.joints[[5 + side, 7 + side, 9 + side]]
     height, clothes = person.height, person.clothes
-    hand = _dot(wrist, 0.06 * height, clothes.skin)
-    widths = (0.066 * height, 0.046 * height)
+    hand = _dot(wrist, 0.075 * height, clothes.skin)
+    widths = (0.085 * height, 0.065 * height)
     return [hand, *_limb([shoulder, elbow, wrist], widths, (clothes.shirt, clothes.skin))]
 
 
@@ -92,8 +92,8 @@ def _trunk(person: StickPerson) -> list[Shape]:
     neck = np.array([person.head_centre, (joints[5] + joints[6]) / 2])
     return [
         Shape(neck, 0.065 * height, clothes.skin),
-        Shape(joints[[5, 6, 12, 11]], 0.06 * height, clothes.shirt, filled=True),
-        Shape(joints[[11, 12]], 0.085 * height, clothes.trousers),
+        Shape(joints[[5, 6, 12, 11]], 0.085 * height, clothes.shirt, filled=True),
+        Shape(joints[[11, 12]], 0.115 * height, clothes.trousers),
     ]
 
 

@@ -130,16 +130,16 @@ def _chain(start: np.ndarray, angles: tuple[float, float], lengths: tuple[float,
 
 
 def _sample_arm(rng: np.random.Generator, shoulder: np.ndarray, side: int) -> tuple:
-    """Elbow and wrist: the upper arm points anywhere but far across the chest, the elbow bends both ways."""
-    upper = rng.triangular(-35, 30, 180)
-    lower = upper + rng.triangular(-120, 10, 140)
-    shortening = rng.uniform(0.7, 1.0, 2)
+    """Elbow and wrist: the upper arm hangs, or is raised sideways to above the shoulder; the elbow bends both ways."""
+    upper = rng.triangular(-20, 20, 120)
+    lower = upper + rng.triangular(-70, 10, 90)
+    shortening = rng.uniform(0.8, 1.0, 2)
     return _chain(shoulder, (side * upper, side * lower), (0.18 * shortening[0], 0.17 * shortening[1]))
 
 
 def _sample_leg(rng: np.random.Generator, hip: np.ndarray, side: int) -> tuple:
     """Knee and ankle: the thigh opens outwards, the shin mostly comes back towards the vertical."""
-    thigh = rng.triangular(-8, 6, 55)
+    thigh = rng.triangular(-8, 6, 40)
     shin = thigh + rng.triangular(-60, -5, 12)
     shortening = rng.uniform(0.75, 1.0, 2)
     return _chain(hip, (side * thigh, side * shin), (0.24 * shortening[0], 0.23 * shortening[1]))

@@ -8,7 +8,9 @@ from collections import OrderedDict
 from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner.checkpoint import CheckpointLoader
 from mmpose.registry import HOOKS
+from torch.nn import Module
 
 
 @HOOKS.register_module()
@@ -29,17 +31,58 @@ class CheckpointFitHook(Hook):
             checkpoint (dict): What was read from the file.
         """
         source = runner.cfg.get('load_from') or find_latest_checkpoint(runner.work_dir)
-        state_dict = _state_dict_of(checkpoint, source)
-        missing, superfluous, reshaped = _try_to_load(_unwrap(runner.model), state_dict)
-        if missing or reshaped:
-            raise ValueError(
-                f'checkpoint {source} does not fit the model: {_count("missing", missing)}, '
-                f'{_count("of another shape", reshaped)}; use the config it was trained with'
-            )
+        superfluous = refuse_misfit(_unwrap(runner.model), checkpoint, source)
         if superfluous:
             runner.logger.warning(
                 f'checkpoint {source} has weights that the model does not use: {_count("superfluous", superfluous)}'
             )
+
+    def before_run(self, runner: Runner) -> None:
+        """Try a pretrained backbone's weights too, which mmengine loads as loosely a moment later.
+
+        Args:
+            runner (Runner): The runner of the training, validation or testing process.
+        """
+        backbone = getattr(_unwrap(runner.model), 'backbone', None)
+        for init in _as_list(getattr(backbone, 'init_cfg', None)):
+            if init.get('type') == 'Pretrained':
+                checkpoint = CheckpointLoader.load_checkpoint(init['checkpoint'], map_location='cpu')
+                refuse_misfit(backbone, checkpoint, init['checkpoint'], init.get('prefix') or '')
+
+
+def refuse_misfit(model: Module, checkpoint: dict, source: str, prefix: str = '') -> list[str]:
+    """Load weights as a trial and raise a ``ValueError`` if some are missing or have other shapes.
+
+    Args:
+        model (Module): What the weights are for; it takes those that fit.
+        checkpoint (dict): What was read from the file.
+        source (str): The file, for the message.
+        prefix (str): Only weights whose names begin so are meant, without it. Defaults to ''.
+
+    Returns:
+        list[str]: Names of weights that the model does not use.
+    """
+    state_dict = _state_dict_of(checkpoint, source)
+    if prefix:
+        state_dict = _without_prefix(state_dict, prefix)
+    missing, superfluous, reshaped = _try_to_load(model, state_dict)
+    if missing or reshaped:
+        raise ValueError(
+            f'checkpoint {source} does not fit the {"backbone" if prefix else "model"}: {_count("missing", missing)}, '
+            f'{_count("of another shape", reshaped)}; use the config it was trained with'
+        )
+    return superfluous
+
+
+def _as_list(value: list | dict | None) -> list[dict]:
+    return list(value) if isinstance(value, (list, tuple)) else [value] if value else []
+
+
+def _without_prefix(state_dict: OrderedDict, prefix: str) -> OrderedDict:
+    prefix = prefix.rstrip('.') + '.'
+    part = OrderedDict((name[len(prefix) :], v) for name, v in state_dict.items() if name.startswith(prefix))
+    part._metadata = OrderedDict()
+    return part
 
 
 def _state_dict_of(checkpoint, source: str) -> OrderedDict:

@@ -6,7 +6,7 @@ import os
 import signal
 
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
+from mmengine.runner import EpochBasedTrainLoop, Runner
 from mmpose.registry import HOOKS
 
 NOTICE = b'\nCtrl-C: stopping after this iteration; press it again to stop at once\n'
@@ -49,6 +49,18 @@ class InterruptHook(Hook):
         outputs: dict | None = None,
         mode: str = 'train',
     ) -> None:
+        # The end of an epoch has its own checkpoint to save first, see after_train_epoch. An iteration-based loop is one
+        # epoch without an end.
+        ends_epoch = mode == 'train' and self.end_of_epoch(runner.train_dataloader, batch_idx)
+        if self._asked and not (ends_epoch and isinstance(runner.train_loop, EpochBasedTrainLoop)):
+            self._stop()
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Stop here when the signal came in the epoch's last iteration, now that the epoch is saved.
+
+        Args:
+            runner (Runner): The runner of the training process.
+        """
         if self._asked:
             self._stop()
 

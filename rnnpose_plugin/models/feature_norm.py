@@ -45,8 +45,9 @@ class RunningFeatureNorm(nn.Module):
         self.num_batches_tracked += 1
         weight = (1 / self.num_batches_tracked.float()).clamp(min=self.momentum)
         var, mean = torch.var_mean(x.float(), dim=(0, 2, 3), unbiased=False)
+        # The data's variance is the mean of the batches' variances and the variance of their means.
+        self.running_var.lerp_(var, weight).add_(weight * (1 - weight) * (mean - self.running_mean).square())
         self.running_mean.lerp_(mean, weight)
-        self.running_var.lerp_(var, weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise; while training and not frozen, count the batch first.

@@ -48,17 +48,16 @@ def assign(cost: Tensor, free: Tensor, candidates: Tensor) -> tuple[Tensor, Tens
     An image gets min(free true people, candidate steps) pairs. Everything crosses to the host in one transfer.
 
     Args:
-        cost (Tensor): (B, N, T), from :func:`heatmap_distances`; must be finite.
+        cost (Tensor): (B, N, T), from :func:`heatmap_distances`.
         free (Tensor): (B, N), true where a person is there and not yet assigned.
         candidates (Tensor): (B, T), true where a step may be assigned.
 
     Returns:
         tuple[Tensor, Tensor, Tensor]: image, true person and step of each pair, int64, on the device of ``cost``.
-
-    Raises:
-        ValueError: if a cost is NaN or infinite; the heatmaps have diverged.
     """
     B, N, T = cost.shape
+    # Scipy takes no NaN. Whom a diverged map is matched with is no matter: its loss is NaN, and a hook reports that.
+    cost = cost.nan_to_num(nan=1e30, posinf=1e30)
     block = torch.cat([cost.flatten(1), free.to(cost), candidates.to(cost)], dim=1).cpu().numpy()
     costs = block[:, : N * T].reshape(B, N, T)
     people, steps = block[:, N * T : N * T + N] > 0, block[:, N * T + N :] > 0
@@ -66,11 +65,6 @@ def assign(cost: Tensor, free: Tensor, candidates: Tensor) -> tuple[Tensor, Tens
     for image, matrix in enumerate(costs):
         rows, columns = people[image].nonzero()[0], steps[image].nonzero()[0]
         matrix = matrix[rows][:, columns]
-        if not (abs(matrix) < float('inf')).all():
-            raise ValueError(
-                f'A heatmap distance of image {image} of the batch is NaN or infinite: training has diverged; '
-                'lower the learning rate or resume from the last checkpoint.'
-            )
         person, step = linear_sum_assignment(matrix)
         pairs += [(image, n, t) for n, t in zip(rows[person].tolist(), columns[step].tolist())]
     table = torch.tensor(pairs, dtype=torch.int64).reshape(-1, 3).to(cost.device)

@@ -100,7 +100,9 @@ def test_predict_takes_lists_and_tuples_with_and_without_flip(container, flip):
     stack[0, :K] = data.gt_fields.heatmaps + 1e-2 * torch.rand(K, 16, 16)  # no ties for the refinement to break
     stacks = container([torch.randn(1, 40, 16, 16), stack])
     feats = [stacks, container([s.flip(-1) for s in stacks])] if flip else stacks
-    (pose,) = head.predict(feats, [data], dict(flip_test=flip, restore_heatmap_size=True))
+    test_cfg = dict(flip_test=flip, restore_heatmap_size=True, output_heatmaps=True)
+    (pose,), (field,) = head.predict(feats, [data], test_cfg)
+    assert field.heatmaps.shape == (K, 64, 64)
     maps = F.interpolate(stack, (64, 64), mode='bilinear', align_corners=False)
     tags = maps[:, K : 2 * K].repeat(1, 2 if flip else 1, 1, 1)
     expected, _, _ = head.decoder.batch_decode(maps[:, :K], tags)

@@ -403,3 +403,22 @@ def test_only_the_main_process_draws(tmp_path, monkeypatch):
     finally:
         torch.distributed.destroy_process_group()
     assert stream.getvalue() == ''
+
+
+@pytest.mark.parametrize(
+    'shape, prefix, fits', [((2, 2), 'backbone.', True), ((3, 2), 'backbone.', False), ((2, 2), 'x.', False)]
+)
+def test_a_pretrained_backbone_that_does_not_fit_is_refused(tmp_path, shape, prefix, fits):
+    path = tmp_path / 'ae.pth'
+    torch.save(dict(state_dict={f'{prefix}weight': torch.zeros(shape), f'{prefix}bias': torch.zeros(2)}), path)
+
+    class Runner:
+        model = torch.nn.Module()
+
+    Runner.model.backbone = torch.nn.Linear(2, 2)
+    Runner.model.backbone.init_cfg = dict(type='Pretrained', checkpoint=str(path), prefix='backbone.')
+    hook = CheckpointFitHook()
+    if fits:
+        return hook.before_run(Runner)
+    with pytest.raises(ValueError, match='ae.pth.*(does not fit the backbone|no weights)'):
+        hook.before_run(Runner)

@@ -73,6 +73,10 @@ def test_masked_pictures_ask_for_less_and_missing_masks_for_everything():
     torch.manual_seed(2)
     without = head.loss(features(1), [sample(2, mask=False)])
     torch.testing.assert_close(whole['loss'], without['loss'])
+    torch.manual_seed(2)
+    alone = head.loss(features(2), [masked, sample(2, mask=False)])  # the other's mask still counts
+    torch.manual_seed(2)
+    assert alone['heatmap'] < head.loss(features(2), [sample(2), sample(2, mask=False)])['heatmap']
 
 
 def test_statistics_are_counted_once_per_batch_and_not_per_chunk():

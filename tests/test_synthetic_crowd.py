@@ -32,6 +32,7 @@ from rnnpose_plugin.datasets.synthetic_crowd import (
 ROOT = Path(__file__).resolve().parents[1]
 COUNTS = {'train': 30, 'val': 5, 'plain': 40, 'occluded': 40}
 SETTINGS = CrowdSettings()
+SIDE = SETTINGS.image_size
 
 
 @pytest.fixture(scope='module')
@@ -109,7 +110,7 @@ def test_written_files_hold_what_draw_image_returns(crowd):
     for split in SPLITS:
         for index, people in enumerate(people_by_image(crowd, split)[:5]):
             image, expected = draw_image(3, split, index, SETTINGS)
-            assert image.shape == (96, 96, 3) and image.dtype == np.uint8
+            assert image.shape == (SIDE, SIDE, 3) and image.dtype == np.uint8
             assert np.array_equal(image, cv2.imread(str(crowd / split / f'{index + 1:06d}.png')))
             assert [{k: v for k, v in person.items() if k not in ('id', 'image_id')} for person in people] == expected
 
@@ -130,7 +131,7 @@ def test_flags_agree_with_the_masks(crowd):
         for people in people_by_image(crowd, split):
             masks = masks_of(people)
             for index, person in enumerate(people):
-                others = np.any([np.zeros((96, 96), bool), *masks[:index], *masks[index + 1 :]], 0)
+                others = np.any([np.zeros((SIDE, SIDE), bool), *masks[:index], *masks[index + 1 :]], 0)
                 for joint in joints_of(person):
                     seen[int(joint[2])] += 1
                     assert joint[2] != 2 or is_near(masks[index], joint)
@@ -157,7 +158,7 @@ def test_joint_well_inside_its_own_mask_is_visible_and_inside_another_is_not(cro
 
 def test_visible_means_half_of_the_own_pixels_around_the_joint():
     rng = np.random.default_rng(2)
-    y, x = np.mgrid[:96, :96]
+    y, x = np.mgrid[:SIDE, :SIDE]
     for _ in range(10):
         people = sample_crowd(rng, True, SETTINGS)
         for index, placed in enumerate(people):
@@ -196,7 +197,7 @@ def test_box_holds_the_mask_and_area_counts_it(crowd):
                 rows, columns = np.nonzero(mask)
                 assert x <= columns.min() and columns.max() + 1 <= x + width
                 assert y <= rows.min() and rows.max() + 1 <= y + height
-                assert min(x, y) >= 0 and max(x + width, y + height) <= 96
+                assert min(x, y) >= 0 and max(x + width, y + height) <= SIDE
                 assert person['area'] == mask.sum() >= 1
 
 
@@ -236,7 +237,7 @@ def test_visible_fraction_height_and_sides_of_the_body():
         people = sample_crowd(rng, True, settings)
         for index, placed in enumerate(people):
             assert (owner_map(people) == index + 1).sum() >= 0.4 * placed.silhouette.sum()
-            assert 48 <= placed.person.height <= 57.6
+            assert 0.5 * SIDE <= placed.person.height <= 0.6 * SIDE
             left, right = placed.person.joints[[5, 11]], placed.person.joints[[6, 12]]
             assert (left[:, 0] > right[:, 0]).all(), 'people face the camera, their left is on the right of the image'
 
@@ -286,7 +287,7 @@ def test_skeleton_and_joint_names_are_those_of_coco(crowd):
         (dict(image_size=96.5), '96.5'),
         (dict(max_people=0), '0'),
         (dict(min_people=5), '5'),
-        (dict(min_height=0.9), '0.9'),
+        (dict(min_height=0.97), '0.97'),
         (dict(max_height=7.5), '7.5'),
         (dict(max_tilt=-3), '-3'),
         (dict(occluded_fraction=1.25), '1.25'),

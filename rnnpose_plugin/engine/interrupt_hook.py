@@ -49,8 +49,8 @@ class InterruptHook(Hook):
         outputs: dict | None = None,
         mode: str = 'train',
     ) -> None:
-        # The end of an epoch has its own checkpoint to save first, see after_train_epoch. An iteration-based loop is one
-        # epoch without an end.
+        # The end of an epoch has its own checkpoint to save first, see after_train_epoch; an iteration-based loop has
+        # no end of an epoch.
         ends_epoch = mode == 'train' and self.end_of_epoch(runner.train_dataloader, batch_idx)
         if self._asked and not (ends_epoch and isinstance(runner.train_loop, EpochBasedTrainLoop)):
             self._stop()

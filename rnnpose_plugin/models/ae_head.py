@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import torch
-from mmengine.structures import InstanceData
+from mmengine.structures import InstanceData, PixelData
 from mmpose.models.heads import AssociativeEmbeddingHead
 from mmpose.models.utils.tta import aggregate_heatmaps
 from mmpose.registry import MODELS
@@ -101,7 +101,7 @@ class StackedAEHead(AssociativeEmbeddingHead):
             test_cfg (dict, optional): the toolbox's.
 
         Returns:
-            list[InstanceData]: poses in pixels of the input image.
+            list[InstanceData]: poses in pixels of the input image; with ``output_heatmaps`` also the maps.
         """
         test_cfg = test_cfg or {}
         if test_cfg.get('flip_test', False) or test_cfg.get('multiscale_test', False):
@@ -111,7 +111,10 @@ class StackedAEHead(AssociativeEmbeddingHead):
             h, w = batch_data_samples[0].metainfo['img_shape']
             align = test_cfg.get('align_corners', False)
             maps = tuple(aggregate_heatmaps([m], size=(w, h), align_corners=align, mode='average') for m in maps)
-        return self.decode(tuple(maps))
+        poses = self.decode(tuple(maps))
+        if not test_cfg.get('output_heatmaps', False):
+            return poses
+        return poses, [PixelData(heatmaps=heatmaps, tags=tags) for heatmaps, tags in zip(*maps)]
 
 
 def _lists_to_tuples(feats: list) -> list:

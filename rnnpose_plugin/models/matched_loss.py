@@ -28,7 +28,8 @@ class HungarianHeatmapLoss(nn.Module):
     Which steps are matched at all is table 4 (z true people, z^ predicted):
 
     - too few predicted: ``undercount='confident'`` (a) takes the first z steps whose p >= omega, ``'all'`` (b) all z;
-    - too many: ``overcount='first'`` (a') takes the first z of the z^ steps, ``'all'`` (b') all z^.
+    - too many: ``overcount='first'`` (a') takes the first z of the z^ steps, ``'all'`` (b') all z^. With chunks a
+      surplus step competes only with those of its own chunk: who was assigned earlier is taken (Algorithm 1, line 17).
 
     Args:
         undercount (str): ``'confident'`` or ``'all'``. Defaults to ``'confident'``.

@@ -212,7 +212,9 @@ class RecurrentPoseHead(BaseHead):
 
     @staticmethod
     def _mask(batch_data_samples: list, device: torch.device) -> Tensor | None:
-        fields = [sample.get('gt_fields') for sample in batch_data_samples]
-        if any(field is None or 'heatmap_mask' not in field for field in fields):
+        masks = [getattr(sample.get('gt_fields'), 'heatmap_mask', None) for sample in batch_data_samples]
+        given = [mask for mask in masks if mask is not None]
+        if not given:
             return None
-        return torch.cat([field.heatmap_mask for field in fields]).to(device, torch.float32)
+        everywhere = torch.ones_like(given[0])
+        return torch.cat([everywhere if mask is None else mask for mask in masks]).to(device, torch.float32)

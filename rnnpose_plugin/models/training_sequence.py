@@ -39,8 +39,8 @@ class SequenceRules:
     Args:
         stop_threshold (float): omega, in (0, 1).
         chunk_size (int, optional): T, people per backpropagation; None is the whole sequence at once.
-        max_steps (int): a sequence ends here at the latest (Algorithm 1, line 1). A larger image is trained on its
-            first ``max_steps`` people.
+        max_steps (int): a sequence ends here at the latest (Algorithm 1, line 1). A larger image is trained
+            on as many of its people, whichever its steps show, and no step of it is the last.
         max_surplus (int, optional): a sequence ends so many steps after step z + 1, whatever the network says. None,
             the paper's way, lets a network that has not learned to stop run to ``max_steps`` on every image.
     """

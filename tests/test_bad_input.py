@@ -368,7 +368,7 @@ def test_resume(tmp_path):
 
 
 def test_resume_from_a_missing_checkpoint():
-    with pytest.raises(FileNotFoundError, match="checkpoint 'gone.pth' does not exist"):
+    with pytest.raises(FileNotFoundError, match='weights gone.pth .* do not exist; train them first'):
         prepare_training(small_config(), arguments(resume='gone.pth'))
 
 
@@ -382,7 +382,7 @@ def test_resume_when_the_last_checkpoint_is_cut_off(tmp_path):
 
 def test_pretrained_weights_are_missing():
     cfg = small_config(model=dict(backbone=dict(init_cfg=dict(type='Pretrained', checkpoint='gone.pth'))))
-    with pytest.raises(FileNotFoundError, match="checkpoint 'gone.pth' does not exist"):
+    with pytest.raises(FileNotFoundError, match='weights gone.pth .* do not exist; train them first'):
         prepare_training(cfg, arguments())
 
 

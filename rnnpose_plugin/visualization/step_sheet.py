@@ -74,7 +74,7 @@ def _draw_row(row: np.ndarray, decoded: DecodedImage, skeleton: Sequence[tuple[i
     row[-1].imshow(decoded.image)
     for person in range(len(decoded.keypoints)):
         _draw_pose(row[-1], decoded, person, skeleton, COLOURS[person % len(COLOURS)], 2.0)
-    row[-1].set_title(f'{len(decoded.keypoints)} poses', fontsize=8)
+    row[-1].set_title(f'all poses: {len(decoded.keypoints)}', fontsize=8)
     for axis in row:
         axis.set_xlim(-0.5, decoded.image.shape[1] - 0.5)
         axis.set_ylim(decoded.image.shape[0] - 0.5, -0.5)

@@ -1,8 +1,17 @@
 """Importing the package registers everything, whichever test file runs alone."""
 
+import pytest
 import torch
+from mmengine.registry import DefaultScope
 
 import rnnpose_plugin  # noqa: F401
 
 # The tests' tensors are small; on a busy machine threads that wait for each other cost far more than they bring.
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def mmpose_scope():
+    """Every config's default scope; a Runner of an earlier test may have left another."""
+    with DefaultScope.overwrite_default_scope('mmpose'):
+        yield

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData, PixelData
 from mmpose.codecs import AssociativeEmbedding
 from mmpose.registry import KEYPOINT_CODECS, MODELS
@@ -30,10 +29,8 @@ BACKBONE = dict(
 
 
 @pytest.fixture(autouse=True)
-def mmpose_scope():
+def seed():
     torch.manual_seed(0)
-    with DefaultScope.overwrite_default_scope('mmpose'):
-        yield
 
 
 def build_head(**settings):

@@ -4,19 +4,12 @@ import numpy as np
 import pytest
 import torch
 from mmengine.logging import MMLogger
-from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData, PixelData
 from mmpose.registry import HOOKS, MODELS
 from mmpose.structures import PoseDataSample
 
 K, C = 3, 6
 CODEC = dict(type='InstanceHeatmap', input_size=(32, 24), heatmap_size=(8, 6), sigma=1.0)
-
-
-@pytest.fixture(autouse=True)
-def mmpose_scope():
-    with DefaultScope.overwrite_default_scope('mmpose'):
-        yield
 
 
 def build(**settings):

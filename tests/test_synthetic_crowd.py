@@ -166,7 +166,7 @@ def test_visible_means_half_of_the_own_pixels_around_the_joint():
             for joint, flag in zip(placed.person.joints.round(2), joint_flags(placed, visible)):
                 near = (np.hypot(x - joint[0], y - joint[1]) <= JOINT_RADIUS) & placed.silhouette
                 expected = 2 if 2 * (near & visible).sum() >= near.sum() else 1
-                assert flag == (expected if joint.min() >= 0 and joint.max() <= 95 else 0)
+                assert flag == (expected if joint.min() >= 0 and joint.max() <= SIDE - 1 else 0)
 
 
 def test_truncated_fraction_rules_who_is_cut_off():

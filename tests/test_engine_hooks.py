@@ -370,6 +370,8 @@ def on_terminal(monkeypatch, draw):
         stream.flush()
         monkeypatch.undo()
         text = os.read(controller, 100_000).decode()
+        while not text.endswith('\n'):  # the terminal hands on what was written piece by piece
+            text += os.read(controller, 100_000).decode()
     os.close(controller)
     return text
 

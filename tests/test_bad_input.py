@@ -368,7 +368,7 @@ def test_resume(tmp_path):
 
 
 def test_resume_from_a_missing_checkpoint():
-    with pytest.raises(FileNotFoundError, match='weights gone.pth .* do not exist; train them first'):
+    with pytest.raises(FileNotFoundError, match="checkpoint 'gone.pth' does not exist"):
         prepare_training(small_config(), arguments(resume='gone.pth'))
 
 

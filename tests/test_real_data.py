@@ -127,6 +127,7 @@ def test_the_papers_config_trains_on_coco_at_512_on_a_cpu(tmp_path):
         'model.freeze_backbone=False',
         'model.backbone.init_cfg=None',
         'default_hooks.logger.interval=1',
+        'log_processor.window_size=1',  # each iteration's own loss, not a running mean
     ]
     run('train.py', 'configs/rnnpose_hg_coco.py', '--work-dir', tmp_path, '--no-validate', options=options)
     losses = [entry['loss'] for entry in last_log(tmp_path) if 'loss' in entry]

@@ -187,7 +187,7 @@ def test_the_hook_tells_the_head_the_scalers_factor():
         optim_wrapper = AmpOptimWrapper.__new__(AmpOptimWrapper)
 
     Runner.model.head = torch.nn.Module()
-    Runner.model.head.chunk_loss_scale = 1.0
+    Runner.model.head.chunk_loss_scale, Runner.model.head.chunk_step = 1.0, None
     Runner.optim_wrapper.loss_scaler = torch.amp.GradScaler('cpu', init_scale=1024.0)
     hook = ChunkedBackpropHook(chunk_size=3)
     hook.before_train(Runner)

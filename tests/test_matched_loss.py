@@ -21,7 +21,8 @@ def call(loss, predicted, target, weights=None, candidates=None, mask=None, free
     weights = torch.ones(1, n, K) if weights is None else weights
     free = torch.ones(1, n).bool() if free is None else free
     candidates = torch.ones(1, t).bool() if candidates is None else candidates
-    return loss(predicted, target, weights, free, candidates, mask)
+    pairs, free = loss.match(predicted, target, weights, free, candidates, mask)
+    return loss(predicted, target, weights, pairs, mask), free
 
 
 def equation_2(predicted, target):

@@ -19,7 +19,7 @@ class Scripted(RecurrentDecoder):
         super().__init__(C, K, hidden_channels=(6, 4))
         self.logits, self.steps = torch.tensor(logits), 0
 
-    def step(self, static_gates, states, noise=None):
+    def step(self, static_gates, states, first=None):
         heatmaps, logits, states = super().step(static_gates, states, torch.zeros(len(static_gates), K, H, W))
         told = self.logits[:, min(self.steps, self.logits.shape[1] - 1)]
         self.steps += 1
@@ -101,9 +101,9 @@ def test_people_assigned_in_one_chunk_are_gone_in_the_next():
     seen = []
 
     class Record(HungarianHeatmapLoss):
-        def forward(self, predicted, target, keypoint_weights, free, candidates, mask=None):
+        def match(self, predicted, target, keypoint_weights, free, candidates, mask=None):
             seen.append((int(free.sum()), int(candidates.sum())))
-            return super().forward(predicted, target, keypoint_weights, free, candidates, mask)
+            return super().match(predicted, target, keypoint_weights, free, candidates, mask)
 
     run([[YES] * 5 + [NO]], [5], (Record(), StopLoss()), chunk_size=2)
     assert seen == [(5, 2), (3, 2), (1, 1)]

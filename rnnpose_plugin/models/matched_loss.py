@@ -1,4 +1,4 @@
-"""The losses of equations 1 to 3. Letters: B images, T steps of a chunk, N true people, K keypoints, H x W cells."""
+"""The losses of equations 1 to 4. Letters: B images, T steps of a chunk, N true people, K keypoints, H x W cells."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ UNDERCOUNT = {'confident': 'a', 'all': 'b'}
 OVERCOUNT = {'first': "a'", 'all': "b'"}
 UNLABELLED = ('zero', 'ignore')
 REDUCTIONS = ('sum', 'keypoint_mean')
+Pairs = tuple  # image, true person and step of each pair, three int64 tensors
 
 
 def _one_of(name: str, value: str, options: tuple[str, ...] | dict) -> str:
@@ -23,7 +24,7 @@ def _one_of(name: str, value: str, options: tuple[str, ...] | dict) -> str:
 
 @MODELS.register_module()
 class HungarianHeatmapLoss(nn.Module):
-    """Equation 2: squared l2 between each predicted person's heatmaps and those of the true person it is matched with.
+    """Equations 2 and 4: squared l2 between each predicted person's heatmaps and those of the true person matched.
 
     Which steps are matched at all is table 4 (z true people, z^ predicted):
 
@@ -74,7 +75,7 @@ class HungarianHeatmapLoss(nn.Module):
         counted = is_person | not_stopped if self.overcount == 'all' else is_person
         return counted & confident if self.undercount == 'confident' else counted
 
-    def forward(
+    def match(
         self,
         predicted: Tensor,
         target: Tensor,
@@ -82,8 +83,8 @@ class HungarianHeatmapLoss(nn.Module):
         free: Tensor,
         candidates: Tensor,
         mask: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Match, then supervise the matched.
+    ) -> tuple[Pairs, Tensor]:
+        """The assignment S between a chunk's steps and the people who are still free.
 
         Args:
             predicted (Tensor): (B, T, K, H, W).
@@ -94,21 +95,38 @@ class HungarianHeatmapLoss(nn.Module):
             mask (Tensor, optional): (B, H, W), 0 in crowd regions and on people without joints: nothing is asked there.
 
         Returns:
-            tuple[Tensor, Tensor]: the loss, a sum over the batch; and ``free`` less the people assigned now
-            (Algorithm 1, line 17).
+            tuple[tuple[Tensor, Tensor, Tensor], Tensor]: image, person and step of each pair; and ``free`` less the
+            people assigned now (Algorithm 1, line 17).
         """
         weights = keypoint_weights if self.unlabelled == 'ignore' else None
-        cost = heatmap_distances(predicted, target, mask, weights)
-        image, person, step = assign(cost, free, candidates)
+        pairs = assign(heatmap_distances(predicted, target, mask, weights), free, candidates)
+        free = free.clone()
+        free[pairs[0], pairs[1]] = False
+        return pairs, free
+
+    def forward(
+        self, predicted: Tensor, target: Tensor, keypoint_weights: Tensor, pairs: Pairs, mask: Tensor | None = None
+    ) -> Tensor:
+        """Supervise the matched.
+
+        Args:
+            predicted (Tensor): (B, T, K, H, W).
+            target (Tensor): (B, N, K, H, W), as in :meth:`match`.
+            keypoint_weights (Tensor): (B, N, K).
+            pairs (tuple[Tensor, Tensor, Tensor]): image, person and step of each pair, from :meth:`match`.
+            mask (Tensor, optional): (B, H, W), as in :meth:`match`.
+
+        Returns:
+            Tensor: a scalar, the sum over the batch.
+        """
+        image, person, step = pairs
         squared = (predicted[image, step].float() - target[image, person]).square()
         if mask is not None:
             squared = squared * mask[image][:, None]
-        if weights is not None:
-            squared = squared * weights[image, person][..., None, None]
+        if self.unlabelled == 'ignore':
+            squared = squared * keypoint_weights[image, person][..., None, None]
         divisor = predicted.shape[2] if self.reduction == 'keypoint_mean' else 1
-        free = free.clone()
-        free[image, person] = False
-        return self.loss_weight * squared.sum() / divisor, free
+        return self.loss_weight * squared.sum() / divisor
 
 
 @MODELS.register_module()

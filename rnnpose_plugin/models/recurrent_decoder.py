@@ -11,24 +11,24 @@ from torch import Tensor, nn
 from .conv_lstm import ConvLSTM, State
 
 
-class RecurrentDecoder(nn.Module):
-    """LSTM1 of the paper (section 3.1.1, figure 3 and lines 2 to 8 of Algorithm 1).
+class HeatmapLSTM(nn.Module):
+    """What LSTM1 and LSTM2 share: a ConvLSTM on the image's features, a feedback loop, and a convolution to heatmaps.
 
-    A step outputs one person and consists of ``feedback_passes`` passes through the same ConvLSTM. A pass takes the
-    image's features, the heatmaps of the pass before (in the first one: uniform noise) and the hidden state; its last
-    hidden state goes through a convolution to K heatmaps. After the last pass a linear layer over the global maxima of
-    every layer's hidden state gives the stop logit: how sure the network is that this was a new person.
+    A step consists of ``feedback_passes`` passes through the same ConvLSTM. A pass takes the features, the heatmaps of
+    the pass before (in the first one: uniform noise), whatever else is given at this step, and the hidden state; its
+    last hidden state goes through a convolution to K heatmaps (section 3.1.1).
 
     The output convolution is 1 x 1; the paper says "a convolution layer" and no size.
 
     Args:
         feature_channels (int): C; the paper's c = 4 stacks x 34 = 136.
         num_keypoints (int): K.
-        hidden_channels (tuple[int, ...]): D of each layer. Defaults to (68, 34, 17): c halved at every layer down to J.
-        feedback_passes (int): passes per person, >= 0. 0 is the paper's "no loop" (table 5): one pass and no heatmaps
-            among the inputs; 1 is one pass that sees only the noise. Defaults to 2.
+        hidden_channels (tuple[int, ...]): D of each layer.
+        feedback_passes (int): passes per person, >= 0. 0 is the paper's "no loop" (table 5): one pass and no own
+            heatmaps among the inputs; 1 is one pass that sees only the noise.
         kernel_size (int): of the ConvLSTM's convolutions. Defaults to 3.
         noise (float): the first pass's heatmaps are drawn from U[0, noise]. Defaults to 0.1.
+        given_channels (int): channels given at every step beside the features. Defaults to 0.
 
     Raises:
         ValueError: for a negative number of passes or layers that cannot be built.
@@ -38,10 +38,11 @@ class RecurrentDecoder(nn.Module):
         self,
         feature_channels: int,
         num_keypoints: int,
-        hidden_channels: tuple[int, ...] = (68, 34, 17),
-        feedback_passes: int = 2,
+        hidden_channels: tuple[int, ...],
+        feedback_passes: int,
         kernel_size: int = 3,
         noise: float = 0.1,
+        given_channels: int = 0,
     ) -> None:
         super().__init__()
         if feedback_passes < 0:
@@ -49,10 +50,9 @@ class RecurrentDecoder(nn.Module):
         self.num_keypoints = num_keypoints
         self.feedback_passes = feedback_passes
         self.noise = noise
-        changing_channels = num_keypoints if feedback_passes else 0
+        changing_channels = given_channels + (num_keypoints if feedback_passes else 0)
         self.lstm = ConvLSTM(feature_channels, changing_channels, tuple(hidden_channels), kernel_size)
         self.to_heatmaps = nn.Conv2d(hidden_channels[-1], num_keypoints, 1)
-        self.to_stop = nn.Linear(sum(hidden_channels), 1)
 
     def start(self, features: Tensor) -> tuple[Tensor, list[State]]:
         """What is computed once per image: the features' share of the gates, and the empty hidden state.
@@ -82,27 +82,74 @@ class RecurrentDecoder(nn.Module):
         size = (batch, self.num_keypoints, height, width)
         return self.noise * torch.rand(size, generator=generator, dtype=weight.dtype, device=weight.device)
 
-    def step(
-        self, static_gates: Tensor, states: list[State], noise: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, list[State]]:
-        """One person (Algorithm 1, lines 2 to 8).
+    def run_passes(
+        self, static_gates: Tensor, states: list[State], first: Tensor | None = None, given: Tensor | None = None
+    ) -> tuple[Tensor, list[State]]:
+        """One step: all passes (Algorithm 1, lines 2 to 8).
 
         Args:
             static_gates (Tensor): from :meth:`start`.
             states (list[tuple[Tensor, Tensor]]): h and c of each layer.
-            noise (Tensor, optional): (N, K, H, W) for the first pass. Defaults to a fresh :meth:`draw_noise`.
+            first (Tensor, optional): (N, K, H, W), fed back in the first pass. Defaults to a fresh :meth:`draw_noise`;
+                unused without a loop.
+            given (Tensor, optional): (N, given_channels, H, W), the same in every pass.
+
+        Returns:
+            tuple[Tensor, list[tuple[Tensor, Tensor]]]: heatmaps (N, K, H, W), unbounded, and the new h and c.
+        """
+        heatmaps = None
+        if self.feedback_passes:
+            batch, _, height, width = static_gates.shape
+            heatmaps = self.draw_noise(batch, height, width) if first is None else first
+        for _ in range(max(self.feedback_passes, 1)):
+            fed = [maps for maps in (given, heatmaps if self.feedback_passes else None) if maps is not None]
+            states = self.lstm(torch.cat(fed, dim=1) if fed else None, states, static_gates)
+            heatmaps = self.to_heatmaps(states[-1][0])
+        return heatmaps, states
+
+
+class RecurrentDecoder(HeatmapLSTM):
+    """LSTM1 of the paper (section 3.1.1, figure 3): one person per step, and a stop logit.
+
+    After a step's last pass a linear layer over the global maxima of every layer's hidden state gives the stop logit:
+    how sure the network is that this was a new person.
+
+    Args:
+        feature_channels (int): C.
+        num_keypoints (int): K.
+        hidden_channels (tuple[int, ...]): D of each layer. Defaults to (68, 34, 17): c halved at every layer down to J.
+        feedback_passes (int): passes per person, >= 0. Defaults to 2.
+        kernel_size (int): of the ConvLSTM's convolutions. Defaults to 3.
+        noise (float): the first pass's heatmaps are drawn from U[0, noise]. Defaults to 0.1.
+    """
+
+    def __init__(
+        self,
+        feature_channels: int,
+        num_keypoints: int,
+        hidden_channels: tuple[int, ...] = (68, 34, 17),
+        feedback_passes: int = 2,
+        kernel_size: int = 3,
+        noise: float = 0.1,
+    ) -> None:
+        super().__init__(feature_channels, num_keypoints, hidden_channels, feedback_passes, kernel_size, noise)
+        self.to_stop = nn.Linear(sum(hidden_channels), 1)
+
+    def step(
+        self, static_gates: Tensor, states: list[State], first: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, list[State]]:
+        """One person.
+
+        Args:
+            static_gates (Tensor): from :meth:`start`.
+            states (list[tuple[Tensor, Tensor]]): h and c of each layer.
+            first (Tensor, optional): (N, K, H, W) for the first pass. Defaults to fresh noise.
 
         Returns:
             tuple[Tensor, Tensor, list[tuple[Tensor, Tensor]]]: heatmaps (N, K, H, W), unbounded; stop logits (N,); the
             new h and c of each layer.
         """
-        heatmaps = None
-        if self.feedback_passes:
-            batch, _, height, width = static_gates.shape
-            heatmaps = self.draw_noise(batch, height, width) if noise is None else noise
-        for _ in range(max(self.feedback_passes, 1)):
-            states = self.lstm(heatmaps, states, static_gates)
-            heatmaps = self.to_heatmaps(states[-1][0])
+        heatmaps, states = self.run_passes(static_gates, states, first)
         maxima = torch.cat([h.amax(dim=(2, 3)) for h, _ in states], dim=1)
         return heatmaps, self.to_stop(maxima).squeeze(1), states
 

@@ -10,9 +10,10 @@ from mmpose.registry import KEYPOINT_CODECS, MODELS
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from ..engine.chunked_backprop import backprop_in_chunks
+from ..engine.chunked_backprop import ChunkStep, backprop_in_chunks, backprop_with_steps
 from .recurrent_decoder import RecurrentDecoder
-from .training_sequence import SequenceRules, Targets, TrainingSequence
+from .second_lstm import SequenceRefiner
+from .training_sequence import Curriculum, SequenceRules, Targets, TrainingSequence
 
 TEST_SETTINGS = {'output_heatmaps', 'flip_test', 'multiscale_test'}
 
@@ -21,8 +22,8 @@ TEST_SETTINGS = {'output_heatmaps', 'flip_test', 'multiscale_test'}
 class RecurrentPoseHead(BaseHead):
     """One person's heatmaps per step, until the stop probability falls below omega (paper, section 3).
 
-    Wiring only: features -> norm -> :class:`RecurrentDecoder`; in training :class:`TrainingSequence` with the two
-    losses, at inference the codec.
+    Wiring only: features -> norm -> :class:`RecurrentDecoder` (LSTM1) and, if asked for, :class:`SequenceRefiner`
+    (LSTM2); in training :class:`TrainingSequence` with the two losses, at inference the codec.
 
     Letters: B images, K keypoints, H x W cells, n people found in an image.
 
@@ -36,7 +37,13 @@ class RecurrentPoseHead(BaseHead):
         stop_threshold (float): omega, in (0, 1), in training and at inference. Defaults to sigmoid(-1), about 0.27.
         max_instances (int): most people per image, in training (longer sequences are cut) and at inference (with a
             warning). Defaults to 30, as in the toolbox's AE configs.
+        max_train_instances (int, optional): ends sequences earlier while training, the paper's "simply stopping after
+            only 8 iterations" (section 3.2.1). Defaults to None, ``max_instances``.
         max_surplus (int, optional): while training, the most steps after z + 1. Defaults to None, no limit.
+        second_lstm (dict, optional): arguments of LSTM2, a :class:`SequenceRefiner` (section 3.1.2), such as
+            ``dict(order='learned')``; what is given out is then its heatmaps. Defaults to None, a single LSTM.
+        first_lstm_loss (bool): False leaves equation 2 out, so that only LSTM2 is supervised (section 4.1). Defaults to
+            True.
         feature_norm (dict, optional): config of the norm before the decoder; None for none. ``num_features`` is filled
             in. Defaults to ``dict(type='RunningFeatureNorm')``.
         heatmap_loss (dict): config. Defaults to ``dict(type='HungarianHeatmapLoss')``.
@@ -58,7 +65,10 @@ class RecurrentPoseHead(BaseHead):
         kernel_size: int = 3,
         stop_threshold: float = 1 / (1 + math.e),
         max_instances: int = 30,
+        max_train_instances: int | None = None,
         max_surplus: int | None = None,
+        second_lstm: dict | None = None,
+        first_lstm_loss: bool = True,
         feature_norm: dict | None = dict(type='RunningFeatureNorm'),
         heatmap_loss: dict = dict(type='HungarianHeatmapLoss'),
         stop_loss: dict = dict(type='StopLoss'),
@@ -69,23 +79,40 @@ class RecurrentPoseHead(BaseHead):
             raise ValueError(f'stop_threshold (omega) is {stop_threshold}; it is a probability strictly in (0, 1).')
         if max_instances < 1:
             raise ValueError(f'max_instances is {max_instances}; allow at least 1 person per image.')
+        if max_train_instances is not None and max_train_instances < 1:
+            raise ValueError(f'max_train_instances is {max_train_instances}; use None for max_instances, or at least 1.')
         if max_surplus is not None and max_surplus < 0:
             raise ValueError(f'max_surplus is {max_surplus}; use None for no limit, or 0 and more steps.')
+        if second_lstm is not None and not hidden_channels:
+            raise ValueError(
+                f'second_lstm={second_lstm} refines the heatmaps of LSTM1, but hidden_channels is {hidden_channels}; '
+                'give LSTM1 its layers, or leave second_lstm out.'
+            )
+        if second_lstm is None and not first_lstm_loss:
+            raise ValueError('first_lstm_loss is False, but without second_lstm nothing else is supervised; set one.')
         self.num_keypoints = num_keypoints
         self.in_channels = in_channels
         self.stop_threshold = stop_threshold
         self.max_instances = max_instances
+        self.max_train_instances = max_train_instances or max_instances
         self.max_surplus = max_surplus
+        self.first_lstm_loss = first_lstm_loss
         self.decoder = KEYPOINT_CODECS.build(decoder)
         self.norm = None
         if feature_norm is not None:
             self.norm = MODELS.build(dict(feature_norm, num_features=in_channels))
         self.rnn = RecurrentDecoder(in_channels, num_keypoints, hidden_channels, feedback_passes, kernel_size)
+        self.refiner = None
+        if second_lstm is not None:
+            self.refiner = SequenceRefiner(in_channels, num_keypoints, **second_lstm)
         self.heatmap_loss = MODELS.build(heatmap_loss)
         self.stop_loss = MODELS.build(stop_loss)
         # Set by ChunkedBackpropHook while it is active.
         self.chunk_size: int | None = None
         self.chunk_loss_scale = 1.0
+        self.chunk_step: ChunkStep | None = None
+        # Changed by the hooks of engine/curriculum.py.
+        self.curriculum = Curriculum()
 
     def _features(self, feats: tuple[Tensor, ...]) -> Tensor:
         features = feats[0]
@@ -103,7 +130,8 @@ class RecurrentPoseHead(BaseHead):
             feats (tuple[Tensor, ...]): from the neck; the first is F (B, C, H, W).
 
         Returns:
-            list[tuple[Tensor, Tensor]]: for each image the heatmaps (n, K, H, W) and stop probabilities (n,).
+            list[tuple[Tensor, Tensor]]: for each image the heatmaps (n, K, H, W), LSTM2's if there is one, and stop
+            probabilities (n,), LSTM1's.
         """
         features = self._features(feats)
         people, unfinished = self.rnn.decode_people(features, self.stop_threshold, self.max_instances)
@@ -114,7 +142,7 @@ class RecurrentPoseHead(BaseHead):
                 logger='current',
                 level=30,
             )
-        return people
+        return people if self.refiner is None else self.refiner.refine_people(features, people)
 
     def predict(
         self, feats: tuple[Tensor, ...], batch_data_samples: list, test_cfg: dict | None = None
@@ -175,21 +203,31 @@ class RecurrentPoseHead(BaseHead):
             train_cfg (dict, optional): unused.
 
         Returns:
-            dict: ``loss``, which is to be back-propagated, and its two parts for the log.
+            dict: ``loss``, which is to be back-propagated, and its parts for the log.
         """
         features = self._features(feats)
-        rules = SequenceRules(self.stop_threshold, self.chunk_size, self.max_instances, self.max_surplus)
-        targets = self._targets(batch_data_samples, features)
-        sequence = TrainingSequence(self.rnn, self.heatmap_loss, self.stop_loss, targets, rules)
-        static_gates, _ = self.rnn.start(features)
+        sequence = self._sequence(batch_data_samples, features)
         if self.chunk_size is None:
-            (parts,) = sequence.chunks(static_gates)
+            (parts,) = sequence.chunks(*sequence.static_gates(features))
             total, parts = sum(parts.values()), {name: part.detach() for name, part in parts.items()}
+        elif self.chunk_step is None:
+            gates, parameters = sequence.static_gates(features), sequence.parameters()
+            total, parts = backprop_in_chunks(sequence.chunks, gates, parameters, self.chunk_loss_scale)
         else:
-            parameters = list(self.rnn.parameters())
-            total, parts = backprop_in_chunks(sequence.chunks, [static_gates], parameters, self.chunk_loss_scale)
+            total, parts = backprop_with_steps(
+                sequence.chunks_afresh, lambda: sequence.done, [features], sequence.parameters(), self.chunk_step
+            )
         # Without 'loss' in their names the toolbox logs the parts and does not add them to the total again.
         return dict(loss=total, **parts)
+
+    def _sequence(self, batch_data_samples: list, features: Tensor) -> TrainingSequence:
+        rules = SequenceRules(
+            self.stop_threshold, self.chunk_size, self.max_train_instances, self.max_surplus, self.first_lstm_loss
+        )
+        targets = self._targets(batch_data_samples, features)
+        return TrainingSequence(
+            self.rnn, self.heatmap_loss, self.stop_loss, targets, rules, self.refiner, self.curriculum
+        )
 
     def _targets(self, batch_data_samples: list, features: Tensor) -> Targets:
         labels = [sample.gt_instance_labels for sample in batch_data_samples]

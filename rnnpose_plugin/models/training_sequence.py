@@ -5,7 +5,7 @@ Letters: B images, T steps of a chunk, N true people, K keypoints, H x W cells; 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from .conv_lstm import State
 from .recurrent_decoder import RecurrentDecoder
+from .second_lstm import SequenceRefiner
 
 
 @dataclass
@@ -43,12 +44,31 @@ class SequenceRules:
             on as many of its people, whichever its steps show, and no step of it is the last.
         max_surplus (int, optional): a sequence ends so many steps after step z + 1, whatever the network says. None,
             the paper's way, lets a network that has not learned to stop run to ``max_steps`` on every image.
+        first_lstm_loss (bool): False leaves equation 2 out and matches by LSTM2's heatmaps, as LSTM1's then mean
+            nothing by themselves ("a single loss on LSTM2 only", section 4.1). Defaults to True.
     """
 
     stop_threshold: float
     chunk_size: int | None = None
     max_steps: int = 30
     max_surplus: int | None = None
+    first_lstm_loss: bool = True
+
+
+@dataclass
+class Curriculum:
+    """What a training may begin easier with; none of it is the paper's, and the hooks of ``engine`` change it.
+
+    Args:
+        max_people (int, optional): a sequence ends here for now, like ``SequenceRules.max_steps``. Defaults to None.
+        teacher_forcing (float): probability that a step's first pass is fed the heatmaps of a true person, another one
+            at each step, instead of noise. Defaults to 0.
+        stop_loss (bool): False lets the stop loss wait. Defaults to True.
+    """
+
+    max_people: int | None = None
+    teacher_forcing: float = 0.0
+    stop_loss: bool = True
 
 
 class TrainingSequence:
@@ -67,6 +87,11 @@ class TrainingSequence:
         stop_loss (nn.Module): called like ``StopLoss``.
         targets (Targets): of the batch.
         rules (SequenceRules): lengths and chunks.
+        refiner (SequenceRefiner, optional): LSTM2. Defaults to None.
+        curriculum (Curriculum, optional): what is easier for now. Defaults to nothing.
+
+    Raises:
+        ValueError: for teacher forcing without a feedback loop to force.
     """
 
     def __init__(
@@ -76,33 +101,84 @@ class TrainingSequence:
         stop_loss: nn.Module,
         targets: Targets,
         rules: SequenceRules,
+        refiner: SequenceRefiner | None = None,
+        curriculum: Curriculum | None = None,
     ) -> None:
+        self.curriculum = curriculum or Curriculum()
+        if self.curriculum.teacher_forcing and not decoder.feedback_passes:
+            raise ValueError(
+                f'teacher_forcing is {self.curriculum.teacher_forcing}, but feedback_passes is 0: there is no loop to '
+                'feed; take one of the two back.'
+            )
         self.decoder = decoder
         self.heatmap_loss = heatmap_loss
         self.stop_loss = stop_loss
         self.targets = targets
         self.rules = rules
-        self.steps_done = 0
+        self.refiner = refiner
+        self.max_steps = min(rules.max_steps, self.curriculum.max_people or rules.max_steps)
+        self.steps_done, self.done = 0, False
 
-    def chunks(self, static_gates: Tensor) -> Iterator[dict[str, Tensor]]:
-        """Algorithm 1, lines 1 to 19, but for the optimizer.
+    def parameters(self) -> list[nn.Parameter]:
+        """What the chunks train: both LSTMs.
+
+        Returns:
+            list[nn.Parameter]: LSTM1's, then LSTM2's.
+        """
+        return [*self.decoder.parameters(), *(self.refiner.parameters() if self.refiner else [])]
+
+    def static_gates(self, features: Tensor) -> list[Tensor]:
+        """The features' share of the gates, see :meth:`ConvLSTMCell.static_gates`.
 
         Args:
-            static_gates (Tensor): (B, 4 D, H, W), from :meth:`RecurrentDecoder.start`.
+            features (Tensor): (B, C, H, W).
+
+        Returns:
+            list[Tensor]: LSTM1's and, if there is one, LSTM2's, each (B, 4 D, H, W).
+        """
+        return [part.lstm.static_gates(features) for part in (self.decoder, self.refiner) if part]
+
+    def chunks(self, *static_gates: Tensor) -> Iterator[dict[str, Tensor]]:
+        """Algorithm 1, lines 1 to 19, but for the optimizer. ``done`` tells whether the last chunk has been run.
+
+        Args:
+            *static_gates (Tensor): (B, 4 D, H, W) each, from :meth:`static_gates`.
 
         Yields:
-            dict[str, Tensor]: scalars ``heatmap`` and ``stop``, averages over the batch; the caller back-propagates
-            their sum before it asks for the next chunk, or keeps the graph by adding them up.
+            dict[str, Tensor]: scalars ``heatmap``, ``stop`` and, with LSTM2, ``heatmap2``, averages over the batch; the
+            caller back-propagates their sum before it asks for the next chunk, or keeps the graph by adding them up.
         """
-        states = self._start(static_gates)
-        while not self.done:
-            states, chunk = self._run_chunk(static_gates, states)
-            yield self._losses(chunk)
-            states = [(h.detach(), c.detach()) for h, c in states]
+        yield from self._chunks(lambda: static_gates)
 
-    def _start(self, static_gates: Tensor) -> list[State]:
-        batch, _, height, width = static_gates.shape
-        device = static_gates.device
+    def chunks_afresh(self, features: Tensor) -> Iterator[dict[str, Tensor]]:
+        """As :meth:`chunks`, for callers that change the weights after a chunk: the gates are computed for each.
+
+        Args:
+            features (Tensor): (B, C, H, W).
+
+        Yields:
+            dict[str, Tensor]: as :meth:`chunks`.
+        """
+        yield from self._chunks(lambda: self.static_gates(features))
+
+    def _chunks(self, gates_of_now: Callable[[], list[Tensor]]) -> Iterator[dict[str, Tensor]]:
+        gates = gates_of_now()
+        states = self._start(gates)
+        while True:
+            states[0], chunk = self._run_chunk(gates[0], states[0])
+            if self.refiner is not None:
+                chunk['refined'], states[1] = self.refiner.refine_chunk(
+                    gates[1], states[1], chunk['heatmaps'], chunk['logits'], chunk['candidates']
+                )
+            yield self._losses(chunk)
+            if self.done:
+                return
+            states = [[(h.detach(), c.detach()) for h, c in part] for part in states]
+            gates = gates_of_now()
+
+    def _start(self, static_gates: list[Tensor]) -> list[list[State]]:
+        batch, _, height, width = static_gates[0].shape
+        device = static_gates[0].device
         counts = self.targets.counts
         self.steps_done, self.done = 0, False
         self.z = torch.tensor(counts, device=device)
@@ -110,25 +186,40 @@ class TrainingSequence:
         self.not_stopped = torch.ones(batch, dtype=torch.bool, device=device)
         self.running = self.not_stopped
         # Every image runs to z + 1 at least, so until the largest is there nobody needs to ask the device.
-        self.steps_sure = min(max(counts) + 1, self.rules.max_steps)
-        return self.decoder.lstm.initial_state(batch, height, width)
+        self.steps_sure = min(max(counts) + 1, self.max_steps)
+        if self.curriculum.teacher_forcing:
+            # The true people in an order that is drawn for each image, those beyond its count last.
+            self.forced_order = torch.rand(self.free.shape, device=device).masked_fill(~self.free, 2.0).argsort(dim=1)
+        return [part.lstm.initial_state(batch, height, width) for part in (self.decoder, self.refiner) if part]
 
     def _anyone_running(self) -> bool:
         if self.steps_done < self.steps_sure:
             return True
-        return self.steps_done < self.rules.max_steps and bool(self.running.any())
+        return self.steps_done < self.max_steps and bool(self.running.any())
 
     def _run_chunk(self, static_gates: Tensor, states: list[State]) -> tuple[list[State], dict[str, Tensor]]:
         """Up to T people; each of the chunk's values gets the shape (B, T, ...)."""
         columns = {'heatmaps': [], 'logits': [], 'running': [], 'is_person': [], 'candidates': []}
-        size = self.rules.chunk_size or self.rules.max_steps
+        size = self.rules.chunk_size or self.max_steps
         while not self.done and len(columns['logits']) < size:
-            heatmaps, logits, states = self.decoder.step(static_gates, states)
+            heatmaps, logits, states = self.decoder.step(static_gates, states, self._first_pass(static_gates))
             values = self._keep_count(logits.detach())
             for name, value in dict(values, heatmaps=heatmaps, logits=logits).items():
                 columns[name].append(value)
             self.done = not self._anyone_running()
         return states, {name: torch.stack(values, dim=1) for name, values in columns.items()}
+
+    def _first_pass(self, static_gates: Tensor) -> Tensor | None:
+        """What is fed back in the first pass of the next step: noise, or by chance a true person."""
+        if not self.curriculum.teacher_forcing or self.steps_done >= self.free.shape[1]:
+            return None
+        batch, _, height, width = static_gates.shape
+        noise = self.decoder.draw_noise(batch, height, width)
+        person = self.forced_order[:, self.steps_done]
+        chance = torch.rand(batch, device=noise.device) < self.curriculum.teacher_forcing
+        forced = chance & (self.steps_done < self.z)
+        told = self.targets.heatmaps[torch.arange(batch, device=noise.device), person]
+        return torch.where(forced[:, None, None, None], told.to(noise), noise)
 
     def _keep_count(self, logits: Tensor) -> dict[str, Tensor]:
         """Who still runs, who counts as a person, who is matched at this step; moves on to the next one."""
@@ -146,13 +237,15 @@ class TrainingSequence:
 
     def _losses(self, chunk: dict[str, Tensor]) -> dict[str, Tensor]:
         targets, batch = self.targets, len(self.targets.counts)
-        heatmap, self.free = self.heatmap_loss(
-            chunk['heatmaps'],
-            targets.heatmaps,
-            targets.keypoint_weights,
-            self.free,
-            chunk['candidates'],
-            targets.mask,
-        )
-        stop = self.stop_loss(chunk['logits'], chunk['is_person'], chunk['running'])
-        return dict(heatmap=heatmap / batch, stop=stop / batch)
+        truth = targets.heatmaps, targets.keypoint_weights
+        outputs = {'heatmap': chunk['heatmaps']} if self.rules.first_lstm_loss else {}
+        if self.refiner is not None:
+            outputs['heatmap2'] = chunk['refined']
+        # Equation 4 is supervised by the assignment of equation 2: each person's true one is the same in both.
+        matched_by = next(iter(outputs.values()))
+        pairs, self.free = self.heatmap_loss.match(matched_by, *truth, self.free, chunk['candidates'], targets.mask)
+        losses = {name: self.heatmap_loss(maps, *truth, pairs, targets.mask) for name, maps in outputs.items()}
+        losses['stop'] = self.stop_loss(chunk['logits'], chunk['is_person'], chunk['running'])
+        if not self.curriculum.stop_loss:
+            losses['stop'] = 0 * losses['stop']  # keeps the graph: DDP waits for a gradient of every parameter
+        return {name: loss / batch for name, loss in losses.items()}

@@ -1,0 +1,176 @@
+"""Plain torch: LSTM2, which refines the sequence of LSTM1 in a chosen order (paper, sections 3.1.2 and 4.1).
+
+Letters: B images, T steps, n people of one image, K keypoints, H x W cells, D hidden channels.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .conv_lstm import State
+from .recurrent_decoder import HeatmapLSTM
+
+ORDERS = ('learned', 'random', 'confidence', 'inverse', 'canonical')
+
+
+def order_people(
+    order: str, heatmaps: Tensor, confidence: Tensor, present: Tensor, generator: torch.Generator | None = None
+) -> Tensor:
+    """The permutation u in which LSTM2 is shown the people (table 3); those that are not present come last.
+
+    - ``'learned'``: as LSTM1 gave them;
+    - ``'random'``: drawn anew for each image;
+    - ``'confidence'``: by the stop probability, highest first;
+    - ``'inverse'``: LSTM1's last first;
+    - ``'canonical'``: by place, "based on the maximum activation of every joint's heatmap". The paper leaves open how
+      two coordinates of K joints become one number; here it is the mean over the joints of the arg max's index in the
+      flattened map, that is from top to bottom and, at one height, from left to right.
+
+    Args:
+        order (str): one of the above.
+        heatmaps (Tensor): (B, T, K, H, W), of LSTM1.
+        confidence (Tensor): (B, T), stop probabilities or logits of LSTM1.
+        present (Tensor): (B, T) bool, steps that are people.
+        generator (torch.Generator, optional): of the random order. Defaults to torch's global one.
+
+    Returns:
+        Tensor: (B, T) int64; ``[b, i]`` is the step shown at place i.
+    """
+    B, T = present.shape
+    if order in ('learned', 'inverse'):
+        key = torch.arange(T, device=present.device, dtype=torch.float32).expand(B, T)
+        key = -key if order == 'inverse' else key
+    elif order == 'random':
+        key = torch.rand(B, T, device=present.device, generator=generator)
+    elif order == 'confidence':
+        key = -confidence.detach().float()
+    else:
+        key = heatmaps.detach().flatten(-2).argmax(dim=-1).float().mean(dim=-1)
+    return key.masked_fill(~present, torch.inf).argsort(dim=1, stable=True)
+
+
+def rearrange(values: Tensor, order: Tensor) -> Tensor:
+    """Steps in another order: ``result[b, i] = values[b, order[b, i]]``.
+
+    Args:
+        values (Tensor): (B, T, ...).
+        order (Tensor): (B, T) int64.
+
+    Returns:
+        Tensor: (B, T, ...).
+    """
+    return values[torch.arange(len(order), device=order.device)[:, None], order]
+
+
+class SequenceRefiner(HeatmapLSTM):
+    """LSTM2: at place i of the chosen order it takes F and that person's heatmaps, and gives them refined.
+
+    It needs no stop probability of its own: it is shown as many people as LSTM1 found. Gradients flow through the
+    heatmaps into LSTM1.
+
+    Args:
+        feature_channels (int): C.
+        num_keypoints (int): K.
+        hidden_channels (tuple[int, ...]): D of each layer. Defaults to (68, 34): two, halved as in LSTM1.
+        feedback_passes (int): own passes per person, in which it is also fed its own heatmaps, >= 0. Defaults to 0.
+        kernel_size (int): of the ConvLSTM's convolutions. Defaults to 3.
+        order (str): one of ``ORDERS``, see :func:`order_people`. Defaults to ``'learned'``.
+        noise (float): its own heatmaps begin as U[0, noise]. Defaults to 0.1.
+
+    Raises:
+        ValueError: for an unknown order, or layers that cannot be built.
+    """
+
+    def __init__(
+        self,
+        feature_channels: int,
+        num_keypoints: int,
+        hidden_channels: tuple[int, ...] = (68, 34),
+        feedback_passes: int = 0,
+        kernel_size: int = 3,
+        order: str = 'learned',
+        noise: float = 0.1,
+    ) -> None:
+        if order not in ORDERS:
+            raise ValueError(f'order of LSTM2 is {order!r}; use one of {ORDERS}.')
+        super().__init__(
+            feature_channels, num_keypoints, hidden_channels, feedback_passes, kernel_size, noise, num_keypoints
+        )
+        self.order = order
+
+    def refine_chunk(
+        self, static_gates: Tensor, states: list[State], heatmaps: Tensor, confidence: Tensor, present: Tensor
+    ) -> tuple[Tensor, list[State]]:
+        """Training: the people of a chunk, in the chosen order within the chunk.
+
+        An image that has fewer people than the chunk has steps keeps its hidden state when it has shown them all.
+
+        Args:
+            static_gates (Tensor): from :meth:`start`.
+            states (list[tuple[Tensor, Tensor]]): h and c of each layer, of the chunk before.
+            heatmaps (Tensor): (B, T, K, H, W), of LSTM1.
+            confidence (Tensor): (B, T), stop logits of LSTM1.
+            present (Tensor): (B, T) bool, steps that are people.
+
+        Returns:
+            tuple[Tensor, list[tuple[Tensor, Tensor]]]: refined heatmaps (B, T, K, H, W), each at its person's step of
+            LSTM1, so that LSTM1's assignment applies (equation 4; what stands where nobody is present means nothing);
+            and the new h and c.
+        """
+        order = order_people(self.order, heatmaps, confidence, present)
+        shown, still = rearrange(heatmaps, order), rearrange(present, order)
+        refined = []
+        for place in range(shown.shape[1]):
+            maps, new_states = self.run_passes(static_gates, states, given=shown[:, place])
+            refined.append(maps)
+            going_on = still[:, place, None, None, None]
+            states = [
+                (torch.where(going_on, new_h, h), torch.where(going_on, new_c, c))
+                for (new_h, new_c), (h, c) in zip(new_states, states)
+            ]
+        return rearrange(torch.stack(refined, dim=1), order.argsort(dim=1)), states
+
+    @torch.no_grad()
+    def refine_people(
+        self, features: Tensor, people: list[tuple[Tensor, Tensor]], seed: int = 0
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Inference: the people that LSTM1 found, all of an image in the chosen order.
+
+        Noise and random order come from their own seed, the same for every image of the batch, so an image's poses
+        depend on neither its neighbours nor what ran before. An image that has shown all its people leaves the batch.
+
+        Args:
+            features (Tensor): (B, C, H, W).
+            people (list[tuple[Tensor, Tensor]]): for each image heatmaps (n, K, H, W) and stop probabilities (n,).
+            seed (int): of noise and random order. Defaults to 0.
+
+        Returns:
+            list[tuple[Tensor, Tensor]]: as ``people``, refined and in the order in which they were shown.
+        """
+        shown = [self._in_order(*found, seed) for found in people]
+        images = [image for image, (_, probabilities) in enumerate(shown) if len(probabilities)]
+        static_gates, states = self.start(features[images])
+        generator = torch.Generator(features.device).manual_seed(seed)
+        refined = [[] for _ in people]
+        for place in range(max((len(probabilities) for _, probabilities in shown), default=0)):
+            going_on = [row for row, image in enumerate(images) if place < len(shown[image][1])]
+            if len(going_on) < len(images):
+                images = [images[row] for row in going_on]
+                static_gates = static_gates[going_on]
+                states = [(h[going_on], c[going_on]) for h, c in states]
+            noise = self.draw_noise(1, *features.shape[-2:], generator).expand(len(images), -1, -1, -1)
+            given = torch.stack([shown[image][0][place] for image in images])
+            heatmaps, states = self.run_passes(static_gates, states, noise, given)
+            for row, image in enumerate(images):
+                refined[image].append(heatmaps[row])
+        return [
+            (torch.stack(maps) if maps else heatmaps, probabilities)
+            for maps, (heatmaps, probabilities) in zip(refined, shown)
+        ]
+
+    def _in_order(self, heatmaps: Tensor, probabilities: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+        generator = torch.Generator(heatmaps.device).manual_seed(seed)
+        everyone = torch.ones_like(probabilities, dtype=torch.bool)
+        (order,) = order_people(self.order, heatmaps[None], probabilities[None], everyone[None], generator)
+        return heatmaps[order], probabilities[order]

@@ -1,0 +1,244 @@
+"""LSTM2: its orders on a hand-made sequence, its sequence against loops over single images, its loss and gradients."""
+
+from itertools import permutations
+
+import pytest
+import torch
+
+from rnnpose_plugin.engine.chunked_backprop import backprop_in_chunks
+from rnnpose_plugin.models.matched_loss import HungarianHeatmapLoss, StopLoss
+from rnnpose_plugin.models.recurrent_decoder import RecurrentDecoder
+from rnnpose_plugin.models.second_lstm import ORDERS, SequenceRefiner, order_people, rearrange
+from rnnpose_plugin.models.training_sequence import SequenceRules, Targets, TrainingSequence
+
+C, K, H, W = 5, 2, 4, 6
+
+
+def peaks(*places):
+    """One image of people whose K joints all peak at the (x, y) of one place."""
+    heatmaps = torch.zeros(1, len(places), K, H, W)
+    for person, (x, y) in enumerate(places):
+        heatmaps[0, person, :, y, x] = 1
+    return heatmaps
+
+
+SEQUENCE = peaks((5, 1), (0, 3), (2, 0), (1, 1))
+CONFIDENCE = torch.tensor([[0.5, 0.9, 0.4, 0.7]])
+EVERYONE = torch.ones(1, 4, dtype=torch.bool)
+
+
+@pytest.mark.parametrize(
+    'order, everyone, without_the_second',
+    [
+        ('learned', [0, 1, 2, 3], [0, 2, 3, 1]),
+        ('inverse', [3, 2, 1, 0], [3, 2, 0, 1]),
+        ('confidence', [1, 3, 0, 2], [3, 0, 2, 1]),
+        ('canonical', [2, 3, 0, 1], [2, 3, 0, 1]),  # rows 0, 1, 1, 3, and in row 1 from left to right
+    ],
+)
+def test_orders_of_a_hand_made_sequence(order, everyone, without_the_second):
+    assert order_people(order, SEQUENCE, CONFIDENCE, EVERYONE)[0].tolist() == everyone
+    three = torch.tensor([[True, False, True, True]])
+    assert order_people(order, SEQUENCE, CONFIDENCE, three)[0].tolist() == without_the_second
+
+
+def test_canonical_order_looks_at_every_joint():
+    heatmaps = peaks((0, 1), (0, 1))
+    heatmaps[0, 0, 1] = 0
+    heatmaps[0, 0, 1, 3, 0] = 5  # the first person's second joint is lower in the picture
+    assert order_people('canonical', heatmaps, CONFIDENCE[:, :2], EVERYONE[:, :2])[0].tolist() == [1, 0]
+
+
+@pytest.mark.seeded
+def test_random_order_is_drawn_for_each_image_and_keeps_absent_people_last():
+    torch.manual_seed(0)
+    batch = SEQUENCE.expand(400, -1, -1, -1, -1)
+    present = torch.tensor([True, True, False, True]).expand(400, 4)
+    drawn = [tuple(row) for row in order_people('random', batch, CONFIDENCE.expand(400, 4), present).tolist()]
+    assert all(row[-1] == 2 for row in drawn)
+    counts = [drawn.count((*p, 2)) for p in permutations((0, 1, 3))]
+    assert min(counts) > 40  # 400 / 6 = 67 each, standard deviation 7.5
+    again = [order_people('random', SEQUENCE, CONFIDENCE, EVERYONE, torch.Generator().manual_seed(3)) for _ in '12']
+    assert torch.equal(*again)
+
+
+@pytest.mark.parametrize('order', ORDERS)
+def test_nobody_has_an_order_too(order):
+    assert order_people(order, torch.zeros(2, 0, K, H, W), torch.zeros(2, 0), torch.zeros(2, 0).bool()).shape == (2, 0)
+
+
+def test_rearrange_is_undone_by_the_inverse_permutation():
+    values, order = torch.rand(2, 4, 3), torch.tensor([[2, 0, 3, 1], [0, 1, 3, 2]])
+    there = rearrange(values, order)
+    assert torch.equal(there[0, 0], values[0, 2]) and torch.equal(there[1, 3], values[1, 2])
+    assert torch.equal(rearrange(there, order.argsort(1)), values)
+
+
+def make(order='learned', passes=0):
+    torch.manual_seed(0)
+    return SequenceRefiner(C, K, hidden_channels=(6, 4), feedback_passes=passes, order=order, noise=0.0)
+
+
+def shown_one_by_one(refiner, features, heatmaps):
+    """Plain cells on concat(F, H^_t) and, with a loop, LSTM2's own heatmaps; one image (C, H, W), people (n, K, H, W)."""
+    state = [(torch.zeros(1, d, H, W), torch.zeros(1, d, H, W)) for d in (6, 4)]
+    outputs = []
+    for person in heatmaps:
+        own = torch.zeros(1, K, H, W)
+        for _ in range(max(refiner.feedback_passes, 1)):
+            inputs = [features[None], person[None], *([own] if refiner.feedback_passes else [])]
+            below, new_state = torch.cat(inputs, 1), []
+            for layer, (h, c) in zip(refiner.lstm.layers, state):
+                i, f, o, g = layer.gates(torch.cat([below, h], 1)).chunk(4, 1)
+                c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+                below = o.sigmoid() * c.tanh()
+                new_state.append((below, c))
+            state, own = new_state, refiner.to_heatmaps(below)
+        outputs.append(own[0])
+    return torch.stack(outputs) if outputs else heatmaps
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('passes', [0, 1, 2])
+@pytest.mark.parametrize('order', ['learned', 'inverse', 'confidence', 'canonical'])
+def test_inference_equals_plain_cells_image_by_image(order, passes):
+    refiner, features = make(order, passes), torch.randn(4, C, H, W)
+    people = [(torch.rand(n, K, H, W), torch.rand(n)) for n in (2, 0, 4, 1)]
+    for image, (found, given) in enumerate(zip(refiner.refine_people(features, people), people)):
+        n = len(given[1])
+        u = order_people(order, given[0][None], given[1][None], torch.ones(1, n).bool())[0]
+        expected = shown_one_by_one(refiner, features[image], given[0][u])
+        torch.testing.assert_close(found[0], expected, rtol=0, atol=1e-6)
+        assert torch.equal(found[1], given[1][u])
+
+
+@torch.no_grad()
+def test_inference_of_an_image_depends_on_no_neighbour():
+    refiner, features = make('random', 2), torch.randn(3, C, H, W)
+    refiner.noise = 0.1
+    people = [(torch.rand(n, K, H, W), torch.rand(n)) for n in (3, 1, 4)]
+    together = refiner.refine_people(features, people)
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    for image in range(3):
+        (alone,) = refiner.refine_people(features[image][None], people[image : image + 1])
+        torch.testing.assert_close(alone[0], together[image][0], rtol=0, atol=1e-6)
+        assert torch.equal(alone[1], together[image][1])
+    assert torch.equal(torch.get_rng_state(), before)
+    nobody = [(torch.zeros(0, K, H, W), torch.zeros(0))]
+    assert refiner.refine_people(features[:1], nobody)[0][0].shape == (0, K, H, W)
+
+
+@pytest.mark.parametrize('order', ['learned', 'inverse', 'confidence', 'canonical'])
+def test_chunks_show_each_image_its_own_people_and_keep_its_state(order):
+    """Two chunks of three steps, in which the images have other numbers of people."""
+    refiner, features = make(order, 1), torch.randn(3, C, H, W)
+    static_gates, states = refiner.start(features)
+    chunks = [torch.rand(3, 3, K, H, W) for _ in range(2)]
+    presents = [
+        torch.tensor([[1, 1, 1], [1, 0, 1], [0, 0, 0]]).bool(),
+        torch.tensor([[1, 0, 0], [1, 1, 0], [0, 1, 1]]).bool(),
+    ]
+    logits, refined = torch.rand(2, 3, 3), []
+    for heatmaps, present, confidence in zip(chunks, presents, logits):
+        maps, states = refiner.refine_chunk(static_gates, states, heatmaps, confidence, present)
+        refined.append(maps)
+    for image in range(3):
+        shown, places = [], []
+        for number in range(2):
+            u = order_people(order, chunks[number], logits[number], presents[number])[image]
+            steps = [int(t) for t in u if presents[number][image, t]]
+            shown += [chunks[number][image, t] for t in steps]
+            places += [(number, t) for t in steps]
+        expected = shown_one_by_one(refiner, features[image], torch.stack(shown))
+        for (number, step), maps in zip(places, expected):
+            torch.testing.assert_close(refined[number][image, step], maps, rtol=0, atol=1e-6)
+
+
+def sequence(chunk_size, order='inverse', first_lstm_loss=True, counts=(5, 2)):
+    torch.manual_seed(0)
+    decoder = RecurrentDecoder(C, K, hidden_channels=(6, 4), noise=0.0).double()
+    decoder.to_stop.bias.data.fill_(-9)
+    refiner = make(order, 1).double()
+    heatmaps = torch.rand(2, 5, K, H, W).double()
+    heatmaps[1, 2:] = 0
+    targets = Targets(heatmaps, torch.ones(2, 5, K), list(counts))
+    rules = SequenceRules(0.27, chunk_size, first_lstm_loss=first_lstm_loss)
+    losses = HungarianHeatmapLoss(undercount='all'), StopLoss()
+    features = torch.randn(2, C, H, W).double().requires_grad_()
+    return features, TrainingSequence(decoder, *losses, targets, rules, refiner)
+
+
+def unrolled(features, made):
+    """LSTM1's heatmaps (B, 5, K, H, W) of the first five steps, from the decoder alone."""
+    gates, states = made.decoder.start(features)
+    maps = []
+    for _ in range(5):
+        heatmaps, _, states = made.decoder.step(gates, states)
+        maps.append(heatmaps)
+    return torch.stack(maps, 1)
+
+
+def best_pairs(predicted, truth):
+    n = len(truth)
+    cost = [[sum(torch.dist(a[j], b[j]).item() for j in range(K)) for b in predicted] for a in truth]
+    return min(permutations(range(n)), key=lambda p: sum(cost[person][p[person]] for person in range(n)))
+
+
+def test_equation_4_supervises_by_the_assignment_of_equation_2():
+    features, made = sequence(None)
+    (parts,) = made.chunks(*made.static_gates(features))
+    expected = dict(heatmap=0.0, heatmap2=0.0)
+    first = unrolled(features, made)
+    for image, z in enumerate((5, 2)):
+        u = list(range(z))[::-1]  # inverse
+        second = shown_one_by_one(made.refiner.float(), features[image].float(), first[image, :z].flip(0).float())
+        steps = best_pairs(first[image, :z], made.targets.heatmaps[image, :z])
+        for person, step in enumerate(steps):
+            truth = made.targets.heatmaps[image, person]
+            expected['heatmap'] += (truth - first[image, step]).square().sum().item() / 2
+            expected['heatmap2'] += (truth - second[u.index(step)]).square().sum().item() / 2
+    for name, value in expected.items():  # the cells of the independent answer are in float32
+        assert parts[name].item() == pytest.approx(value, rel=1e-5)
+    assert sorted(parts) == ['heatmap', 'heatmap2', 'stop']
+
+
+def test_loss_on_lstm2_only_matches_by_lstm2_and_still_trains_lstm1():
+    features, made = sequence(None, first_lstm_loss=False)
+    (parts,) = made.chunks(*made.static_gates(features))
+    assert sorted(parts) == ['heatmap2', 'stop']
+    first, expected = unrolled(features, made), 0.0
+    (gradient,) = torch.autograd.grad(parts['heatmap2'], made.decoder.to_heatmaps.weight)
+    assert gradient.abs().sum() > 0
+    for image, z in enumerate((5, 2)):
+        second = shown_one_by_one(made.refiner.float(), features[image].float(), first[image, :z].flip(0).float())
+        steps = best_pairs(second, made.targets.heatmaps[image, :z])
+        for person, step in enumerate(steps):
+            expected += (made.targets.heatmaps[image, person] - second[step]).square().sum().item() / 2
+    assert parts['heatmap2'].item() == pytest.approx(expected, rel=1e-5)
+
+
+def gradients_of(features, made):
+    return [features.grad, *(p.grad for p in made.parameters())]
+
+
+@pytest.mark.parametrize('chunk_size', [1, 2, 4, 30])
+def test_chunked_backprop_covers_both_lstms(chunk_size):
+    features, made = sequence(chunk_size)
+    loss, _ = backprop_in_chunks(made.chunks, made.static_gates(features), made.parameters())
+    loss.backward()
+    ours = gradients_of(features, made)
+    features, made = sequence(chunk_size)
+    total = 0
+    for parts in made.chunks(*made.static_gates(features)):
+        chunk_loss = sum(parts.values())
+        chunk_loss.backward(retain_graph=True)
+        total += chunk_loss.item()
+    assert loss.item() == pytest.approx(total)
+    for a, b in zip(ours, gradients_of(features, made)):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)  # float64, sums in another order
+
+
+def test_an_unknown_order_is_refused():
+    with pytest.raises(ValueError, match="'alphabetical'.*canonical"):
+        make('alphabetical')

@@ -47,6 +47,43 @@ def test_loss_of_any_batch_reaches_every_parameter(chunk_size, people):
     assert all(p.grad is not None for p in head.parameters())
 
 
+@pytest.mark.parametrize('chunk_size', [None, 2])
+@pytest.mark.parametrize('settings', [{}, dict(first_lstm_loss=False), dict(second_lstm=dict(feedback_passes=2))])
+def test_two_lstms_train_in_every_parameter(settings, chunk_size):
+    head = build(**{**dict(second_lstm=dict(hidden_channels=(5, 4), order='inverse')), **settings})
+    head.rnn.to_stop.bias.data.fill_(3)  # so that the steps count as people
+    head.chunk_size = chunk_size
+    losses = head.loss(features(2), [sample(3), sample(1)])
+    names = {'heatmap', 'heatmap2', 'stop'} - ({'heatmap'} if 'first_lstm_loss' in settings else set())
+    torch.testing.assert_close(losses['loss'], sum(losses[name] for name in names))
+    assert set(losses) == {'loss', *names}
+    losses['loss'].backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in head.parameters())
+
+
+def test_two_lstms_put_out_the_second_ones_heatmaps():
+    one, two = build(max_instances=3).eval(), build(max_instances=3, second_lstm=dict(order='inverse')).eval()
+    two.load_state_dict(one.state_dict(), strict=False)
+    one.rnn.to_stop.bias.data.fill_(9)
+    two.rnn.to_stop.bias.data.fill_(9)
+    x = features(2)
+    first, second = one(x), two(x)
+    expected = two.refiner.refine_people(two._features(x), first)
+    for found, refined in zip(second, expected):
+        assert torch.equal(found[0], refined[0]) and torch.equal(found[1], refined[1])
+    assert torch.equal(second[0][1], first[0][1].flip(0))  # LSTM1's probabilities, in LSTM2's order
+
+
+def test_training_may_stop_after_fewer_people_than_inference():
+    head = build(max_instances=6, max_train_instances=2)
+    head.rnn.to_stop.bias.data.fill_(9)
+    calls = []
+    head.rnn.to_heatmaps.register_forward_hook(lambda *_: calls.append(1))
+    head.loss(features(1), [sample(4)])
+    assert len(calls) == 2 * 2  # two steps of two passes
+    assert len(head.eval()(features(1))[0][1]) == 6
+
+
 def test_the_parts_are_logged_and_not_added_twice():
     from mmengine.model import BaseModel
 
@@ -131,7 +168,12 @@ def test_hitting_max_instances_is_said(caplog):
         (dict(stop_threshold=1.0), 'omega.*1.0'),
         (dict(max_instances=0), 'max_instances is 0'),
         (dict(max_surplus=-1), 'max_surplus is -1'),
+        (dict(max_train_instances=0), 'max_train_instances is 0'),
         (dict(hidden_channels=()), r'\(\)'),
+        (dict(hidden_channels=(), second_lstm={}), r'second_lstm=.*hidden_channels is \(\)'),
+        (dict(second_lstm=dict(order='alphabetical')), "'alphabetical'"),
+        (dict(second_lstm=dict(feedback_passes=-1)), '-1'),
+        (dict(first_lstm_loss=False), 'first_lstm_loss is False'),
         (dict(hidden_channels=(4, 0)), 'hidden_channels is 0'),
         (dict(feedback_passes=-1), '-1'),
     ],
@@ -144,10 +186,12 @@ def test_bad_settings_are_refused_at_construction(settings, words):
 def test_misspelt_settings_are_refused():
     with pytest.raises(TypeError, match='hidden_chanels'):
         build(hidden_chanels=(4,))
+    with pytest.raises(TypeError, match='oder'):
+        build(second_lstm=dict(oder='random'))
     with pytest.raises(ValueError, match='flip_tets'):
         build().predict(features(1), [PoseDataSample()], dict(flip_tets=True))
-    with pytest.raises(ValueError, match='flip_test=True'):
-        build().predict(features(1), [PoseDataSample()], dict(flip_test=True))
+    with pytest.raises(ValueError, match="unmatched is 'forget'"):
+        build().predict(features(1), [PoseDataSample()], dict(unmatched='forget'))
 
 
 def test_data_and_model_that_do_not_fit_are_named():

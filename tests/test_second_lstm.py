@@ -80,7 +80,7 @@ def make(order='learned', passes=0):
 
 
 def shown_one_by_one(refiner, features, heatmaps):
-    """Plain cells on concat(F, H^_t) and, with a loop, LSTM2's own heatmaps; one image (C, H, W), people (n, K, H, W)."""
+    """Plain cells on concat(F, H^_t) and, with a loop, LSTM2's own maps; one image (C, H, W), people (n, K, H, W)."""
     state = [(torch.zeros(1, d, H, W), torch.zeros(1, d, H, W)) for d in (6, 4)]
     outputs = []
     for person in heatmaps:

@@ -5,7 +5,7 @@ import torch
 
 from rnnpose_plugin.models.matched_loss import HungarianHeatmapLoss, StopLoss
 from rnnpose_plugin.models.recurrent_decoder import RecurrentDecoder
-from rnnpose_plugin.models.training_sequence import SequenceRules, Targets, TrainingSequence
+from rnnpose_plugin.models.training_sequence import Curriculum, SequenceRules, Targets, TrainingSequence
 
 C, K, H, W = 4, 3, 5, 6
 OMEGA = 0.27
@@ -17,9 +17,10 @@ class Scripted(RecurrentDecoder):
     def __init__(self, logits):
         torch.manual_seed(0)
         super().__init__(C, K, hidden_channels=(6, 4))
-        self.logits, self.steps = torch.tensor(logits), 0
+        self.logits, self.steps, self.fed = torch.tensor(logits), 0, []
 
     def step(self, static_gates, states, first=None):
+        self.fed.append(first)
         heatmaps, logits, states = super().step(static_gates, states, torch.zeros(len(static_gates), K, H, W))
         told = self.logits[:, min(self.steps, self.logits.shape[1] - 1)]
         self.steps += 1
@@ -34,10 +35,11 @@ def targets(counts, seed=0):
     return Targets(heatmaps, torch.ones(heatmaps.shape[:3]), counts)
 
 
-def run(logits, counts, losses=None, batch_targets=None, **rules):
+def run(logits, counts, losses=None, batch_targets=None, curriculum=None, **rules):
     decoder = Scripted(logits)
     losses = losses or (HungarianHeatmapLoss(), StopLoss())
-    sequence = TrainingSequence(decoder, *losses, batch_targets or targets(counts), SequenceRules(OMEGA, **rules))
+    rules = SequenceRules(OMEGA, **rules)
+    sequence = TrainingSequence(decoder, *losses, batch_targets or targets(counts), rules, curriculum=curriculum)
     torch.manual_seed(3)
     features = torch.randn(len(counts), C, H, W)
     return sequence, list(sequence.chunks(decoder.start(features)[0]))
@@ -139,3 +141,44 @@ def test_how_far_to_run_asks_the_device_only_beyond_the_largest_image(monkeypatc
     monkeypatch.setattr(torch.Tensor, '__bool__', lambda self: asked.append(1) or ask(self))
     run([[YES] * 6 + [NO]], [6])
     assert len(asked) == 1  # once, after step z + 1
+
+
+def test_growing_sequences_end_early_and_short_ones_keep_their_stop():
+    assert run([[YES] * 30], [7], curriculum=Curriculum(max_people=2))[0].steps_done == 2
+    assert run([[YES, NO]], [1], curriculum=Curriculum(max_people=9))[0].steps_done == 2
+    assert run([[YES] * 30], [7], max_steps=4, curriculum=Curriculum(max_people=9))[0].steps_done == 4
+
+
+def test_a_stop_loss_that_waits_is_zero_and_keeps_its_graph():
+    _, (parts,) = run([[YES, NO]], [1], curriculum=Curriculum(stop_loss=False))
+    assert parts['stop'] == 0 and parts['stop'].requires_grad and parts['heatmap'] > 0
+
+
+def test_forced_steps_are_fed_every_true_person_once_and_noise_beyond():
+    batch = targets([4, 2])
+    sequence, _ = run([[YES] * 5 + [NO]] * 2, [4, 2], batch_targets=batch, curriculum=Curriculum(teacher_forcing=1.0))
+    assert sequence.steps_done == 6
+    for image, z in enumerate((4, 2)):
+        told = [fed[image] for fed in sequence.decoder.fed[:4]]
+        shown = [n for maps in told[:z] for n in range(z) if torch.equal(maps, batch.heatmaps[image, n])]
+        assert sorted(shown) == list(range(z))
+        assert all(0 <= maps.min() and 0.05 < maps.max() <= 0.1 for maps in told[z:])
+    assert sequence.decoder.fed[4] is None and sequence.decoder.fed[5] is None  # the decoder draws its own noise
+
+
+def test_forcing_happens_as_often_as_asked():
+    batch = targets([1] * 1000)
+    sequence, _ = run([[YES, NO]] * 1000, [1] * 1000, batch_targets=batch, curriculum=Curriculum(teacher_forcing=0.3))
+    forced = (sequence.decoder.fed[0] == batch.heatmaps[:, 0]).flatten(1).all(dim=1).sum()
+    assert 240 < forced < 360  # 300, standard deviation 14.5
+
+
+def test_without_a_curriculum_the_decoder_draws_its_own_noise():
+    sequence, _ = run([[YES, NO]], [1])
+    assert sequence.decoder.fed == [None, None]
+
+
+def test_forcing_without_a_loop_is_refused():
+    decoder = RecurrentDecoder(C, K, hidden_channels=(6,), feedback_passes=0)
+    with pytest.raises(ValueError, match='teacher_forcing is 0.5, but feedback_passes is 0'):
+        TrainingSequence(decoder, None, None, targets([1]), SequenceRules(OMEGA), curriculum=Curriculum(None, 0.5))

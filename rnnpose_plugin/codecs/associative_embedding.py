@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 from mmpose.codecs import AssociativeEmbedding
 from mmpose.registry import KEYPOINT_CODECS
 
@@ -14,3 +15,29 @@ class TrainableAssociativeEmbedding(AssociativeEmbedding):
     """
 
     label_mapping_table = dict(keypoint_weights='keypoint_weights', keypoint_indices='keypoint_indices')
+
+
+def to_ae_cells(pixels: np.ndarray, stride: float) -> np.ndarray:
+    """Pixels of the input image to cells of AE's maps: the toolbox trains AE with ``cell = pixel / stride``.
+
+    Args:
+        pixels (np.ndarray): x, y in input space, shape (..., 2).
+        stride (float): pixels per cell.
+
+    Returns:
+        np.ndarray: x, y in cells, same shape.
+    """
+    return pixels / stride
+
+
+def from_ae_cells(cells: np.ndarray, stride: float) -> np.ndarray:
+    """The inverse of :func:`to_ae_cells`.
+
+    Args:
+        cells (np.ndarray): x, y in cells, shape (..., 2).
+        stride (float): pixels per cell.
+
+    Returns:
+        np.ndarray: x, y in input space, same shape.
+    """
+    return cells * stride

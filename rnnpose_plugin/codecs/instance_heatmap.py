@@ -5,6 +5,7 @@ import torch
 from mmpose.codecs.base import BaseKeypointCodec
 from mmpose.registry import KEYPOINT_CODECS
 from torch import Tensor
+from torch.nn import functional as F
 
 REFINEMENTS = ('none', 'quarter', 'parabola')
 INSTANCE_SCORES = ('stop_times_peak', 'stop', 'peak')
@@ -106,6 +107,52 @@ class InstanceHeatmap(BaseKeypointCodec):
             np.ndarray | Tensor: x, y in input space, same shape.
         """
         return (cells + 0.5) * self.stride - 0.5
+
+    def resample(self, heatmaps: Tensor, input_size: tuple[int, int]) -> Tensor:
+        """Heatmaps of the same image seen at another scale, onto this codec's cells (test-time augmentation).
+
+        Such a view has the same stride s, so its cells cover other parts of the picture. The toolbox's
+        ``BottomupResize(resize_mode='fit')`` takes pixel index p to r * p, r = w' / w, and not edges of pixels to edges
+        of pixels. Resizing the maps edge to edge would therefore be off by (r - 1) / 2r pixels of the input image.
+
+        Args:
+            heatmaps (Tensor): (..., K, h' / s, w' / s).
+            input_size (tuple[int, int]): [w', h'] of the view in pixels, in the ratio of the codec's own.
+
+        Returns:
+            Tensor: (..., K, H, W), bilinear; beyond the view's outermost cell centres these cells' values. The tensor
+            itself where the view has the codec's own size.
+
+        Raises:
+            ValueError: for another ratio of the sides, or maps of another size than ``input_size`` over the stride.
+        """
+        (w, h), (W, H), (view_w, view_h) = self.input_size, self.heatmap_size, input_size
+        if view_w * h != view_h * w:
+            raise ValueError(
+                f"The view's input_size {tuple(input_size)} is no multiple of {self.input_size}; scale both sides by "
+                "the same factor and resize by resize_mode='fit'."
+            )
+        columns, rows = heatmaps.shape[-1], heatmaps.shape[-2]
+        if (columns * self.stride, rows * self.stride) != (view_w, view_h):
+            raise ValueError(
+                f'heatmaps has {columns} x {rows} cells, but a view of {view_w} x {view_h} pixels has '
+                f'{view_w / self.stride:g} x {view_h / self.stride:g} at stride {self.stride:g}; give the '
+                'input_size of these maps.'
+            )
+        if (view_w, view_h) == self.input_size:
+            return heatmaps
+
+        def places(cells: int, view_cells: int) -> Tensor:
+            """Where the centres of this codec's cells lie in the view, -1 and 1 being the outer edges of its map."""
+            pixels = self.to_pixels(torch.arange(cells, device=heatmaps.device, dtype=torch.float32))
+            return (2 * self.to_cells(pixels * (view_w / w)) + 1) / view_cells - 1
+
+        x, y = places(W, columns), places(H, rows)
+        grid = torch.stack([x.expand(H, W), y[:, None].expand(H, W)], dim=-1)
+        # Every map is a channel of one picture, so that they share the grid.
+        maps = heatmaps.float().reshape(1, -1, rows, columns)
+        sampled = F.grid_sample(maps, grid[None], mode='bilinear', padding_mode='border', align_corners=False)
+        return sampled.reshape(*heatmaps.shape[:-2], H, W).to(heatmaps)
 
     def encode(
         self,

@@ -159,19 +159,22 @@ class ChunkStep:
             parameters (list[Tensor]): that step; any other parameter has no gradient now and stays.
             gradients (list[Tensor]): without the loss scaler's factor.
         """
+        if _has_scaler(self.wrapper):  # asked for its factor, and not told it: the scaler begins its work so
+            gradients = self.wrapper.loss_scaler.scale(gradients)
         for parameter, gradient in zip(parameters, gradients):
-            parameter.grad = (gradient * self.scale).to(parameter)
-        with torch.autocast(parameters[0].device.type, enabled=False):
-            self.wrapper.step()
+            parameter.grad = gradient.to(parameter)
+        self.wrapper.step()
         self.wrapper.zero_grad()
         # Autocast keeps the weights it has cast until its context ends, and the batch is still inside.
         torch.clear_autocast_cache()
 
 
+def _has_scaler(wrapper: OptimWrapper) -> bool:
+    return isinstance(wrapper, AmpOptimWrapper) and wrapper.loss_scaler.is_enabled()
+
+
 def _loss_scale(wrapper: OptimWrapper) -> float:
-    if isinstance(wrapper, AmpOptimWrapper) and wrapper.loss_scaler.is_enabled():
-        return float(wrapper.loss_scaler.get_scale())
-    return 1.0
+    return float(wrapper.loss_scaler.get_scale()) if _has_scaler(wrapper) else 1.0
 
 
 @HOOKS.register_module()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from mmengine.logging import print_log
 from mmengine.structures import InstanceData, PixelData
@@ -10,12 +11,23 @@ from mmpose.registry import KEYPOINT_CODECS, MODELS
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from ..codecs.associative_embedding import from_ae_cells, to_ae_cells
 from ..engine.chunked_backprop import ChunkStep, backprop_in_chunks, backprop_with_steps
+from .ae_refinement import fill_missing
 from .recurrent_decoder import RecurrentDecoder
 from .second_lstm import SequenceRefiner
 from .training_sequence import Curriculum, SequenceRules, Targets, TrainingSequence
+from .view_merging import View, check_merging, list_views, merge_views, mirror_people
 
-TEST_SETTINGS = {'output_heatmaps', 'flip_test', 'multiscale_test'}
+# What test_cfg may hold, and what it is without: the toolbox's three, and three of this head.
+TEST_SETTINGS = dict(
+    output_heatmaps=False,
+    flip_test=False,
+    multiscale_test=False,
+    unmatched='keep',
+    match_distance=0.8,
+    ae_refinement=False,
+)
 
 
 @MODELS.register_module()
@@ -80,7 +92,9 @@ class RecurrentPoseHead(BaseHead):
         if max_instances < 1:
             raise ValueError(f'max_instances is {max_instances}; allow at least 1 person per image.')
         if max_train_instances is not None and max_train_instances < 1:
-            raise ValueError(f'max_train_instances is {max_train_instances}; use None for max_instances, or at least 1.')
+            raise ValueError(
+                f'max_train_instances is {max_train_instances}; use None for max_instances, or at least 1.'
+            )
         if max_surplus is not None and max_surplus < 0:
             raise ValueError(f'max_surplus is {max_surplus}; use None for no limit, or 0 and more steps.')
         if second_lstm is not None and not hidden_channels:
@@ -150,9 +164,14 @@ class RecurrentPoseHead(BaseHead):
         """Poses in input space, the toolbox's way.
 
         Args:
-            feats (tuple[Tensor, ...]): from the neck.
-            batch_data_samples (list[PoseDataSample]): of the batch.
-            test_cfg (dict, optional): ``output_heatmaps=True`` adds the heatmaps; unknown settings are refused.
+            feats (tuple[Tensor, ...]): from the neck; with ``flip_test`` or ``multiscale_test`` lists of them, as
+                ``BottomupPoseEstimator`` makes them.
+            batch_data_samples (list[PoseDataSample]): of the batch; their metainfo has ``flip_indices`` and
+                ``aug_scales`` where the settings need them.
+            test_cfg (dict, optional): settings. ``output_heatmaps`` adds the heatmaps; ``flip_test`` and
+                ``multiscale_test`` average over views, whose people are matched first, see :func:`merge_views` for
+                ``unmatched`` and ``match_distance``; ``ae_refinement`` looks joints that were discarded up in the AE
+                maps behind F (section 3.3), see :func:`fill_missing`.
 
         Returns:
             list[InstanceData] | tuple[list[InstanceData], list[PixelData]]: for each image ``keypoints`` (n, K, 2) in
@@ -161,32 +180,99 @@ class RecurrentPoseHead(BaseHead):
             (n * K, H, W), person by person.
 
         Raises:
-            ValueError: for a setting that is unknown or not supported.
+            ValueError: for a setting that is unknown, or that the samples do not support.
         """
-        test_cfg = test_cfg or {}
-        self._check_test_settings(test_cfg)
-        instances, heatmaps = zip(*(self._decode(*found) for found in self.forward(feats)))
-        if not test_cfg.get('output_heatmaps', False):
+        self.check_test_settings(test_cfg)
+        settings = {**TEST_SETTINGS, **(test_cfg or {})}
+        views = self._views(feats, batch_data_samples[0].metainfo, settings)
+        sequences = zip(*(self._people_of(view, views, batch_data_samples) for view in views))
+        people = [
+            merge_views(list(of_image), settings['unmatched'], settings['match_distance']) for of_image in sequences
+        ]
+        ae_maps = self._ae_maps(views) if settings['ae_refinement'] else [None] * len(people)
+        instances, heatmaps = zip(*(self._decode(*found, maps) for found, maps in zip(people, ae_maps)))
+        if not settings['output_heatmaps']:
             return list(instances)
         return list(instances), [self._as_pixel_data(maps) for maps in heatmaps]
 
     @staticmethod
-    def _check_test_settings(test_cfg: dict) -> None:
-        unknown = set(test_cfg) - TEST_SETTINGS
+    def check_test_settings(test_cfg: dict | None) -> None:
+        """Refuse a ``test_cfg`` that :meth:`predict` would not understand.
+
+        Args:
+            test_cfg (dict, optional): the model's.
+
+        Raises:
+            ValueError: for an unknown setting or value.
+        """
+        unknown = set(test_cfg or {}) - set(TEST_SETTINGS)
         if unknown:
             raise ValueError(f'test_cfg has unknown settings {sorted(unknown)}; known are {sorted(TEST_SETTINGS)}.')
-        for name in ('flip_test', 'multiscale_test'):
-            if test_cfg.get(name, False):
-                raise ValueError(
-                    f'test_cfg has {name}=True, which RecurrentPoseHead does not support; set it to False.'
-                )
+        settings = {**TEST_SETTINGS, **(test_cfg or {})}
+        check_merging(settings['unmatched'], settings['match_distance'])
 
-    def _decode(self, heatmaps: Tensor, stop_probabilities: Tensor) -> tuple[InstanceData, Tensor]:
+    def _views(self, feats: tuple | list, metainfo: dict, settings: dict) -> list[View]:
+        scales = metainfo.get('aug_scales') if settings['multiscale_test'] else []
+        if settings['multiscale_test'] and not scales:
+            raise ValueError(
+                f'multiscale_test is True, but the samples have aug_scales={scales}; set aug_scales in BottomupResize '
+                'and add it to the meta_keys of PackPoseInputs.'
+            )
+        if settings['flip_test'] and metainfo.get('flip_indices') is None:
+            raise ValueError(
+                'flip_test is True, but the samples have no flip_indices; add it to the meta_keys of PackPoseInputs.'
+            )
+        return list_views(feats, self.decoder.input_size, settings['flip_test'], scales)
+
+    def _people_of(self, view: View, views: list[View], samples: list) -> list[tuple[Tensor, Tensor]]:
+        """Each image's people as one view shows them, mirrored back and on the codec's cells."""
+        people = self.forward(view.feats)
+        if view.mirrored:
+            flip_indices = samples[0].metainfo['flip_indices']
+            people = [(mirror_people(heatmaps, flip_indices), p) for heatmaps, p in people]
+        if len({other.input_size for other in views}) > 1:
+            people = [(self.decoder.resample(heatmaps, view.input_size), p) for heatmaps, p in people]
+        return people
+
+    def _ae_maps(self, views: list[View]) -> list[tuple[Tensor, Tensor] | None]:
+        """Each image's AE heatmaps, averaged over the scales, and its tags at the base scale (section 3.3).
+
+        Mirrored views are left out: AE's cells, unlike the codec's, are not mirrored onto cells.
+        """
+        maps = [view.feats[1] for view in views if not view.mirrored and len(view.feats) > 1]
+        if not maps or maps[0].shape[1] < 2 * self.num_keypoints or maps[0].shape[1] % self.num_keypoints:
+            print_log(
+                'ae_refinement is off: no AE heatmaps and tags come behind the features; set ae_channels='
+                f'{2 * self.num_keypoints} in the StackedFeatures neck of an AE backbone, or ae_refinement=False.',
+                logger='current',
+                level=30,
+            )
+            return [None] * len(views[0].feats[0])
+        heatmaps = [of_view[:, : self.num_keypoints] for of_view in maps]
+        if len(heatmaps) > 1:
+            plain = [view for view in views if not view.mirrored]
+            heatmaps = [self.decoder.resample(of_view, view.input_size) for of_view, view in zip(heatmaps, plain)]
+        return list(zip(torch.stack(heatmaps).mean(dim=0), maps[0][:, self.num_keypoints :]))
+
+    def _decode(
+        self, heatmaps: Tensor, stop_probabilities: Tensor, ae_maps: tuple[Tensor, Tensor] | None
+    ) -> tuple[InstanceData, Tensor]:
         """One image's people and their heatmaps, but for those without a single kept joint, who are no poses."""
         keypoints, keypoint_scores, scores = self.decoder.decode((heatmaps, stop_probabilities))
+        if ae_maps is not None:
+            keypoints, keypoint_scores = self._fill_missing(keypoints, keypoint_scores, *ae_maps)
         kept = scores > 0
         poses = InstanceData(keypoints=keypoints[kept], keypoint_scores=keypoint_scores[kept], bbox_scores=scores[kept])
         return poses, heatmaps[torch.from_numpy(kept).to(heatmaps.device)]
+
+    def _fill_missing(
+        self, keypoints: np.ndarray, keypoint_scores: np.ndarray, heatmaps: Tensor, tags: Tensor
+    ) -> tuple[np.ndarray, np.ndarray]:
+        codec = self.decoder
+        cells = torch.from_numpy(to_ae_cells(keypoints, codec.stride)).to(heatmaps.device)
+        scores = torch.from_numpy(keypoint_scores).to(heatmaps.device)
+        cells, filled = fill_missing(cells, scores, heatmaps, tags, codec.keypoint_threshold)
+        return from_ae_cells(cells.cpu().numpy(), codec.stride), filled.cpu().numpy()
 
     @staticmethod
     def _as_pixel_data(heatmaps: Tensor) -> PixelData:

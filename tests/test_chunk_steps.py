@@ -1,0 +1,200 @@
+"""Mode 'step', an optimizer step per chunk, against Algorithm 1 written out with autograd and a plain optimizer."""
+
+from itertools import permutations
+
+import pytest
+import torch
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
+from torch import nn
+
+from rnnpose_plugin.engine.chunked_backprop import ChunkedBackpropHook, ChunkStep, backprop_with_steps
+from rnnpose_plugin.models.matched_loss import HungarianHeatmapLoss, StopLoss
+from rnnpose_plugin.models.recurrent_decoder import RecurrentDecoder
+from rnnpose_plugin.models.training_sequence import SequenceRules, Targets, TrainingSequence
+
+C, K, H, W = 5, 3, 6, 7
+PEOPLE = 5  # six steps with the one that stops
+LEARNING_RATE = 0.01
+
+
+class Model(nn.Module):
+    """A feature convolution, which stands for all that is below the decoder, and the decoder."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.below = nn.Conv2d(3, C, 3, padding=1)
+        self.decoder = RecurrentDecoder(C, K, hidden_channels=(6, 4), noise=0.0)
+        self.decoder.to_stop.bias.data.fill_(-9)  # the sequence ends after z + 1
+        self.image = torch.randn(1, 3, H, W)
+        self.truth = torch.rand(1, PEOPLE, K, H, W)
+
+    def sequence(self, chunk_size):
+        targets = Targets(self.truth, torch.ones(1, PEOPLE, K), [PEOPLE])
+        losses = HungarianHeatmapLoss(undercount='all'), StopLoss()
+        return TrainingSequence(self.decoder, *losses, targets, SequenceRules(0.27, chunk_size))
+
+    def optimizer(self):
+        return torch.optim.Adam(self.parameters(), lr=LEARNING_RATE)
+
+
+class CpuAmp(AmpOptimWrapper):
+    """The toolbox's wrapper, whose constructor refuses machines without accelerator, with torch's scaler of the CPU."""
+
+    def __init__(self, optimizer, scale=None, **kwargs):
+        OptimWrapper.__init__(self, optimizer, **kwargs)
+        self.loss_scaler = torch.amp.GradScaler('cpu', init_scale=scale or 1.0, enabled=scale is not None)
+        self.cast_dtype = torch.bfloat16
+        self._scale_update_param = None
+
+
+def by_the_hook(model, wrapper, people_per_step, backprops=1, autocast=False):
+    """One batch as the head and the stock train loop run it."""
+    step = ChunkStep(wrapper, backprops)
+    with torch.autocast('cpu', torch.bfloat16, enabled=autocast):
+        sequence = model.sequence(people_per_step // backprops)
+        loss, _ = backprop_with_steps(
+            sequence.chunks_afresh, lambda: sequence.done, [model.below(model.image)], sequence.parameters(), step
+        )
+    wrapper.update_params(loss)
+    return loss.detach()
+
+
+def algorithm_1(model, chunk, max_norm=None, backprops=1, autocast=False):
+    """Lines 1 to 19 for one image: every assignment of a chunk tried, ``optimizer.step()`` at line 14."""
+    optimizer, decoder = model.optimizer(), model.decoder
+    optimizer.zero_grad()
+    with torch.autocast('cpu', torch.bfloat16, enabled=autocast):
+        features = model.below(model.image)
+    leaf = features.detach().requires_grad_()
+    free, states, total, done = list(range(PEOPLE)), decoder.lstm.initial_state(1, H, W), 0.0, 0
+    part = chunk // backprops
+    while done < PEOPLE + 1:
+        steps = range(done, min(done + part, PEOPLE + 1))
+        with torch.autocast('cpu', torch.bfloat16, enabled=autocast):
+            gates, loss, maps = decoder.start(leaf)[0], 0.0, {}
+            for t in steps:
+                maps[t], logit, states = decoder.step(gates, states)
+                target = torch.full_like(logit.float(), float(t < PEOPLE))
+                loss = loss + nn.functional.binary_cross_entropy_with_logits(logit.float(), target)
+        people = [t for t in steps if t < PEOPLE]
+
+        def norms(order, maps=maps, people=people):
+            return sum(
+                torch.dist(model.truth[0, n, j], maps[t][0, j].float()).item()
+                for n, t in zip(order, people)
+                for j in range(K)
+            )
+
+        order = min(permutations(free, len(people)), key=norms)
+        for n, t in zip(order, people):
+            loss = loss + (maps[t][0].float() - model.truth[0, n]).square().sum()
+        free = [n for n in free if n not in order]
+        loss.backward()
+        total, done = total + loss.item(), steps[-1] + 1
+        states = [(h.detach(), c.detach()) for h, c in states]
+        if done == PEOPLE + 1:
+            features.backward(leaf.grad)  # what is below steps with the last chunk
+        if done == PEOPLE + 1 or done % chunk == 0:
+            if max_norm:
+                nn.utils.clip_grad_norm_([p for p in model.parameters() if p.grad is not None], max_norm)
+            optimizer.step()
+            optimizer.zero_grad()
+    return total
+
+
+def assert_same_weights(ours, expected, **tolerance):
+    start = Model()
+    for (name, a), b, before in zip(ours.named_parameters(), expected.parameters(), start.parameters()):
+        assert not torch.equal(a, before), f'{name} was not trained'
+        torch.testing.assert_close(a, b, msg=lambda text, name=name: f'{name}: {text}', **tolerance)
+
+
+# Adam's first steps are about as long as the learning rate whatever the gradient, so rounding (1e-6 of a gradient) can
+# show only where a gradient is almost 0; a chunk left out moves weights by whole learning rates.
+CLOSE = dict(rtol=0, atol=LEARNING_RATE / 100)
+
+
+@pytest.mark.parametrize('chunk', [1, 2, 3, 4, 6, 8])
+@pytest.mark.parametrize('max_norm', [None, 0.5])
+def test_steps_are_algorithm_1(chunk, max_norm):
+    ours, expected = Model(), Model()
+    clip = dict(max_norm=max_norm) if max_norm else None
+    loss = by_the_hook(ours, OptimWrapper(ours.optimizer(), clip_grad=clip), chunk)
+    assert loss.item() == pytest.approx(algorithm_1(expected, chunk, max_norm), rel=1e-5)
+    assert_same_weights(ours, expected, **CLOSE)
+
+
+@pytest.mark.parametrize('chunk, backprops', [(2, 2), (4, 2), (6, 3)])
+def test_accumulation_is_within_the_chunk(chunk, backprops):
+    ours, expected = Model(), Model()
+    by_the_hook(ours, OptimWrapper(ours.optimizer()), chunk, backprops)
+    algorithm_1(expected, chunk, backprops=backprops)
+    assert_same_weights(ours, expected, **CLOSE)
+
+
+@pytest.mark.parametrize('scale', [2.0**16, 2.0**-10])
+def test_loss_scaling_changes_nothing(scale):
+    ours, expected = Model(), Model()
+    wrapper = CpuAmp(ours.optimizer(), scale, clip_grad=dict(max_norm=0.5))
+    by_the_hook(ours, wrapper, 2)
+    algorithm_1(expected, 2, max_norm=0.5)
+    assert_same_weights(ours, expected, **CLOSE)  # powers of two scale without rounding
+    assert wrapper.loss_scaler._growth_tracker == 3  # three chunks, three steps of the scaler
+
+
+def test_an_overflow_skips_steps_and_lowers_the_scale():
+    model = Model()
+    wrapper = CpuAmp(model.optimizer(), 2.0**127)
+    by_the_hook(model, wrapper, 2)
+    for a, b in zip(model.parameters(), Model().parameters()):
+        assert torch.equal(a, b)
+    assert wrapper.loss_scaler.get_scale() < 2.0**127
+
+
+def test_under_autocast_every_chunk_sees_the_weights_of_the_step_before():
+    """Autocast keeps cast weights until its context ends, and the whole batch is one context."""
+    ours, expected = Model(), Model()
+    by_the_hook(ours, CpuAmp(ours.optimizer()), 2, autocast=True)
+    algorithm_1(expected, 2, autocast=True)  # a context per chunk
+    assert_same_weights(ours, expected, **CLOSE)
+
+
+class Runner:
+    """What the hook reads of a runner."""
+
+    iter, max_iters = 3, 10
+
+    def __init__(self, accumulative_counts=1):
+        self.model = Model()
+        self.model.head = nn.Module()
+        self.model.head.chunk_size, self.model.head.chunk_loss_scale, self.model.head.chunk_step = None, 1.0, None
+        self.optim_wrapper = OptimWrapper(self.model.optimizer(), accumulative_counts)
+
+
+def test_the_hook_divides_a_step_among_the_wrappers_accumulation_and_gives_it_back():
+    runner, hook = Runner(accumulative_counts=4), ChunkedBackpropHook(8, 'step')
+    hook.before_train(runner)
+    assert runner.model.head.chunk_size == 2 and runner.model.head.chunk_step.backprops == 4
+    assert runner.optim_wrapper.should_update()  # the train loop steps after every batch
+    hook.after_train(runner)
+    assert runner.model.head.chunk_size is None and runner.model.head.chunk_step is None
+    assert runner.optim_wrapper._accumulative_counts == 4
+
+
+def test_what_the_hook_refuses():
+    with pytest.raises(ValueError, match='chunk_size=8 .*accumulative_counts=3'):
+        ChunkedBackpropHook(8, 'step').before_train(Runner(accumulative_counts=3))
+    runner = Runner()
+    runner.optim_wrapper = dict(a=runner.optim_wrapper)
+    with pytest.raises(ValueError, match="mode='step' needs one optimizer.*dict"):
+        ChunkedBackpropHook(8, 'step').before_train(runner)
+    with pytest.raises(ValueError, match="'step', but chunk_size is None"):
+        ChunkedBackpropHook(None, 'step')
+
+
+def test_exact_sgd_is_the_whole_sequence_at_once():
+    runner, hook = Runner(), ChunkedBackpropHook(chunk_size=None)
+    runner.model.head.chunk_size = 5
+    hook.before_train(runner)
+    assert runner.model.head.chunk_size is None

@@ -1,0 +1,206 @@
+"""Flip and multi-scale testing, and refinement by the AE maps, through the head and the toolbox's estimator."""
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import MMLogger
+from mmpose.registry import KEYPOINT_CODECS, MODELS
+from mmpose.structures import PoseDataSample
+
+from rnnpose_plugin.models.ae_refinement import fill_missing
+
+K, C = 4, 6
+FLIP_INDICES = [0, 2, 1, 3]
+CODEC = dict(type='InstanceHeatmap', input_size=(32, 24), heatmap_size=(8, 6), sigma=1.0, refinement='parabola')
+
+
+def build(**settings):
+    torch.manual_seed(0)
+    cfg = dict(type='RecurrentPoseHead', in_channels=C, num_keypoints=K, hidden_channels=(6, 4), max_instances=3)
+    head = MODELS.build({**cfg, 'decoder': CODEC, **settings}).eval()
+    head.rnn.to_stop.bias.data.fill_(4)
+    head.rnn.noise = 0.0
+    return head
+
+
+@torch.no_grad()
+def make_symmetric(lstm):
+    """Weights for which the mirrored features give the mirrored people, with left and right joints exchanged."""
+    for layer in lstm.lstm.layers:
+        weight = layer.gates.weight
+        weight.copy_((weight + weight.flip(-1)) / 2)
+    heatmaps = lstm.lstm.layers[0].gates.weight[:, C : C + K]  # its inputs: features, heatmaps, h
+    heatmaps.copy_((heatmaps + heatmaps[:, FLIP_INDICES]) / 2)
+    for part in (lstm.to_heatmaps.weight, lstm.to_heatmaps.bias):
+        part.copy_((part + part[FLIP_INDICES]) / 2)
+
+
+def sample(**metainfo):
+    return PoseDataSample(metainfo=dict(flip_indices=FLIP_INDICES, **metainfo))
+
+
+def features(batch=2, size=(6, 8), seed=1):
+    return (torch.randn(batch, C, *size, generator=torch.Generator().manual_seed(seed)),)
+
+
+def assert_same_poses(ours, expected, atol):
+    for a, b in zip(ours, expected):
+        np.testing.assert_allclose(a.keypoints, b.keypoints, rtol=0, atol=atol)
+        np.testing.assert_allclose(a.keypoint_scores, b.keypoint_scores, rtol=0, atol=atol)
+        np.testing.assert_allclose(a.bbox_scores, b.bbox_scores, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize('second_lstm', [None, dict(hidden_channels=(5,), order='confidence')])
+def test_a_view_that_is_an_exact_flip_changes_nothing(second_lstm):
+    head, feats = build(second_lstm=second_lstm), features()
+    make_symmetric(head.rnn)
+    if head.refiner is not None:
+        make_symmetric(head.refiner)
+    plain = head.predict(feats, [sample(), sample()])
+    assert all(len(poses.keypoints) for poses in plain)
+    both = head.predict([feats, (feats[0].flip(-1),)], [sample(), sample()], dict(flip_test=True))
+    assert_same_poses(both, plain, atol=1e-3)  # pixels; the parabola multiplies rounding where a peak is flat
+
+
+def test_a_view_that_is_no_flip_changes_something():
+    head, feats = build(), features()
+    plain = head.predict(feats, [sample(), sample()])
+    both = head.predict([feats, (feats[0].flip(-1),)], [sample(), sample()], dict(flip_test=True, match_distance=1.0))
+    assert any(
+        len(a.keypoints) != len(b.keypoints) or not np.allclose(a.keypoints, b.keypoints) for a, b in zip(both, plain)
+    )
+
+
+class Told(torch.nn.Module):
+    """Stands where the decoder stands and gives the people that are its features, (B, n * K, H, W)."""
+
+    def decode_people(self, features, stop_threshold, max_instances):
+        people = features.unflatten(1, (-1, K))
+        return [(maps, torch.linspace(0.9, 0.5, len(maps))) for maps in people], []
+
+
+def told(**settings):
+    head = build(feature_norm=None, **settings)
+    head.rnn = Told()
+    head.in_channels = 3 * K
+    return head
+
+
+def three_people(scale=1):
+    """Three people far apart, drawn as a view of this scale would show them: (1, 3 * K, H, W)."""
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.tensor([[5.0, 6], [16, 12], [27, 18]])[:, None] + torch.rand(3, K, 2, generator=generator)
+    sizes = {name: tuple(side * scale for side in CODEC[name]) for name in ('input_size', 'heatmap_size')}
+    view = KEYPOINT_CODECS.build({**CODEC, **sizes})
+    return view.render(view.to_cells(pixels * scale), torch.ones(3, K)).flatten(0, 1)[None]
+
+
+def mirrored(maps):
+    return maps.unflatten(1, (3, K)).flip(-1)[:, :, FLIP_INDICES].flatten(1, 2)
+
+
+def shuffled(maps, order):
+    return maps.unflatten(1, (3, K))[:, order].flatten(1, 2)
+
+
+@pytest.mark.parametrize('order', [[0, 1, 2], [2, 0, 1], [1, 0, 2]])
+def test_scales_and_flips_in_any_order_are_the_same_people(order):
+    """Four views of the same three people: two scales, each mirrored too, all but the first in another order."""
+    head = told()
+    base = three_people()
+    double = three_people(2)
+
+    feats = [
+        [(base,), (mirrored(shuffled(base, order)),)],
+        [(shuffled(double, order),), (mirrored(shuffled(double, order[::-1])),)],
+    ]
+    settings = dict(flip_test=True, multiscale_test=True)
+    (poses,), (field,) = head.predict(feats, [sample(aug_scales=[2])], dict(settings, output_heatmaps=True))
+    (plain,) = head.predict((base,), [sample()])
+    assert poses.keypoints.shape == (3, K, 2)
+    # A heatmap of the double scale is twice as fine: averaging sharpens the peaks, but does not move them.
+    np.testing.assert_allclose(poses.keypoints, plain.keypoints, rtol=0, atol=0.25)
+    assert field.instance_heatmaps.shape == (3 * K, 6, 8)
+
+
+@pytest.mark.parametrize('unmatched, people', [('keep', 3), ('drop', 2)])
+def test_who_is_in_one_view_only(unmatched, people):
+    head, base = told(), three_people()
+    other = base.clone()
+    other[:, :K] = 0  # the first person is not in the mirrored view
+    (poses,) = head.predict([(base,), (mirrored(other),)], [sample()], dict(flip_test=True, unmatched=unmatched))
+    assert len(poses.keypoints) == people
+
+
+def test_nobody_in_any_view():
+    head = build()
+    head.rnn.to_stop.bias.data.fill_(-99)
+    feats = [[features(), features()], [features(size=(12, 16)), features(size=(12, 16))]]
+    settings = dict(flip_test=True, multiscale_test=True)
+    for poses in head.predict(feats, [sample(aug_scales=[2]), sample(aug_scales=[2])], settings):
+        assert poses.keypoints.shape == (0, K, 2)
+
+
+def ae_maps(seed=0, size=(6, 8)):
+    """AE heatmaps and tags (1, 2 K, H, W)."""
+    generator = torch.Generator().manual_seed(seed)
+    tags = torch.arange(size[1]).expand(1, K, *size).float() / 3
+    return torch.cat([torch.rand(1, K, *size, generator=generator), tags], dim=1)
+
+
+def test_discarded_joints_are_looked_up_in_the_ae_maps():
+    head, base, maps = told(), three_people(), ae_maps()
+    base[:, [0, K + 1, K + 2]] = 0.001  # below tau
+    (without,) = head.predict((base, maps), [sample()])
+    (poses,) = head.predict((base, maps), [sample()], dict(ae_refinement=True))
+    lost = without.keypoint_scores == 0
+    assert lost.sum() == 3 and (poses.keypoint_scores > 0).all()
+    np.testing.assert_array_equal(poses.keypoints[~lost], without.keypoints[~lost])
+    np.testing.assert_array_equal(poses.keypoint_scores[~lost], without.keypoint_scores[~lost])
+    np.testing.assert_array_equal(poses.bbox_scores, without.bbox_scores)
+    cells = torch.from_numpy(without.keypoints / 4)  # the toolbox's AE: cell = pixel / stride
+    scores = torch.from_numpy(without.keypoint_scores)
+    expected, expected_scores = fill_missing(cells, scores, maps[0, :K], maps[0, K:], 0.015)
+    np.testing.assert_allclose(poses.keypoints[lost], 4 * expected.numpy()[lost])
+    np.testing.assert_allclose(poses.keypoint_scores, expected_scores.numpy())
+
+
+def test_ae_heatmaps_are_averaged_over_scales_and_tags_are_the_base_scales():
+    head, base, double = told(), three_people(), three_people(2)
+    base[:, 0], double[:, 0] = 0.001, 0.001
+    small, large = ae_maps(), ae_maps(seed=3, size=(12, 16))
+    large[:, K:] = 100  # tags that would lead elsewhere
+    # The mirrored views' maps, seven times as high, are left out.
+    feats = [[(base, small), (base * 0, small * 7)], [(double, large), (double * 0, large * 7)]]
+    settings = dict(flip_test=True, multiscale_test=True, ae_refinement=True)
+    poses = head.predict(feats, [sample(aug_scales=[2])], settings)[0]
+    average = (small[0, :K] + head.decoder.resample(large[0, :K], (64, 48))) / 2
+    cells, scores = torch.from_numpy(poses.keypoints[:1] / 4), torch.from_numpy(poses.keypoint_scores[:1])
+    scores = torch.where(torch.arange(K) == 0, 0.0, scores)  # the first person's first joint
+    _, expected = fill_missing(cells, scores, average, small[0, K:], 0.015)
+    assert poses.keypoint_scores[0, 0] == pytest.approx(expected[0, 0].item(), abs=1e-6)
+
+
+@pytest.mark.parametrize('behind', [(), (torch.zeros(1, K, 6, 8),)])
+def test_without_ae_maps_refinement_is_off_and_says_so(behind, caplog):
+    head, base = told(), three_people()
+    base[:, 0] = 0.001
+    logger = MMLogger.get_current_instance()  # does not propagate, so caplog has to be let in
+    logger.addHandler(caplog.handler)
+    (poses,) = head.predict((base, *behind), [sample()], dict(ae_refinement=True))
+    logger.removeHandler(caplog.handler)
+    assert poses.keypoint_scores[0, 0] == 0
+    assert 'ae_refinement is off' in caplog.text and f'ae_channels={2 * K}' in caplog.text
+
+
+def test_views_that_the_samples_do_not_support_are_refused():
+    head, feats = build(), features(1)
+    with pytest.raises(ValueError, match='flip_test is True.*flip_indices'):
+        head.predict([feats, feats], [PoseDataSample()], dict(flip_test=True))
+    with pytest.raises(ValueError, match='multiscale_test is True.*aug_scales=None'):
+        head.predict([feats], [sample()], dict(multiscale_test=True))
+    with pytest.raises(ValueError, match='match_distance is 2'):
+        head.check_test_settings(dict(match_distance=2))
+    with pytest.raises(ValueError, match='flip_tets'):
+        head.check_test_settings(dict(flip_tets=True))
+    head.check_test_settings(None)

@@ -13,7 +13,7 @@ codec = dict(
 )
 
 model = dict(
-    type='BottomupPoseEstimator',
+    type='FreezableBottomupPoseEstimator',
     data_preprocessor=_base_.data_preprocessor,
     backbone=_base_.backbone,
     head=dict(
@@ -37,7 +37,7 @@ train_dataloader = dict(
     ),
 )
 
-train_cfg = dict(by_epoch=True, max_epochs=300, val_interval=10)
+train_cfg = dict(max_epochs=300, val_interval=10)
 optim_wrapper = dict(optimizer=dict(type='Adam', lr=1.5e-3))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=500),

@@ -13,7 +13,7 @@ codec = dict(
 )
 
 model = dict(
-    type='BottomupPoseEstimator',
+    type='FreezableBottomupPoseEstimator',
     data_preprocessor=_base_.data_preprocessor,
     backbone=_base_.backbone,
     head=dict(
@@ -38,7 +38,7 @@ train_dataloader = dict(
     ),
 )
 
-train_cfg = dict(by_epoch=True, max_epochs=_base_.ae_epochs, val_interval=4)
+train_cfg = dict(max_epochs=_base_.ae_epochs, val_interval=4)
 optim_wrapper = dict(optimizer=dict(type='Adam', lr=2e-3))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),

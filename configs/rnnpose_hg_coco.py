@@ -41,8 +41,8 @@ train_dataloader = dict(
     ),
 )
 
-train_cfg = dict(by_epoch=True, max_epochs=9, val_interval=1)
+train_cfg = dict(max_epochs=9, val_interval=1)
 optim_wrapper = dict(optimizer=dict(type='Adam', lr=1e-4))
 param_scheduler = [dict(type='MultiStepLR', by_epoch=True, begin=0, end=9, milestones=[4], gamma=0.1)]
 auto_scale_lr = dict(base_batch_size=1)
-custom_hooks = [*_base_.custom_hooks, dict(type='ChunkedBackpropHook', chunk_size=8)]
+default_hooks = dict(chunked_backprop=dict(type='ChunkedBackpropHook', chunk_size=8))

@@ -44,7 +44,7 @@ train_dataloader = dict(
     ),
 )
 
-train_cfg = dict(by_epoch=True, max_epochs=3, val_interval=1)
+train_cfg = dict(max_epochs=3, val_interval=1)
 optim_wrapper = dict(optimizer=dict(type='Adam', lr=2e-3), clip_grad=dict(max_norm=10.0))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),
@@ -54,8 +54,8 @@ param_scheduler = [
 log_processor = dict(
     custom_cfg=[dict(data_src=part, method_name='mean', window_size=50) for part in ('heatmap', 'stop')]
 )
+default_hooks = dict(chunked_backprop=dict(type='ChunkedBackpropHook', chunk_size=8))
 custom_hooks = [
     *_base_.custom_hooks,
-    dict(type='ChunkedBackpropHook', chunk_size=8),
     dict(type='EMAHook', ema_type='ExponentialMovingAverage', momentum=0.008, interval=4),
 ]

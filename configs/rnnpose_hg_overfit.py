@@ -46,12 +46,13 @@ test_pipeline = [
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 
-train_cfg = dict(by_epoch=False, max_iters=800, val_interval=800)
+train_cfg = dict(_delete_=True, by_epoch=False, max_iters=800, val_interval=800)
 optim_wrapper = dict(optimizer=dict(type='Adam', lr=2e-3), clip_grad=dict(max_norm=10.0))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
     dict(type='CosineAnnealingLR', by_epoch=False, begin=50, end=800, eta_min=1e-5),
 ]
-default_hooks = dict(checkpoint=dict(by_epoch=False, interval=200))
+default_hooks = dict(
+    checkpoint=dict(by_epoch=False, interval=200), chunked_backprop=dict(type='ChunkedBackpropHook', chunk_size=8)
+)
 log_processor = dict(by_epoch=False)
-custom_hooks = [*_base_.custom_hooks, dict(type='ChunkedBackpropHook', chunk_size=8)]

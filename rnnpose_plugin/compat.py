@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import pickle
 import re
+import subprocess
 import sys
+from contextlib import nullcontext
+from functools import wraps
 from types import ModuleType
-from typing import Any
+from typing import Any, Callable
 
 # Module to import -> lowest version. The compiled part of a package is named where it is what fails: the published
 # xtcocotools wheel, say, does not load next to numpy 2.
@@ -82,12 +86,13 @@ def check_toolbox() -> None:
 
 
 def apply() -> None:
-    """Makes MMPose importable and its training checkpoints loadable; a second call changes nothing.
+    """Makes MMPose importable, its training checkpoints loadable and activation checkpointing train.
 
-    To be called before MMPose's models are imported.
+    A second call changes nothing. To be called before MMPose's models are imported.
     """
     stand_in_for_mmcv_ops()
     allow_training_checkpoints()
+    correct_activation_checkpointing()
 
 
 def stand_in_for_mmcv_ops() -> None:
@@ -148,8 +153,38 @@ def history_buffer_method(owner: Any, name: str) -> Any:
     raise pickle.UnpicklingError(f'refused: the file asks for attribute {name!r} of {owner!r}')
 
 
+def correct_activation_checkpointing() -> None:
+    """Lets the Runner's `activation_checkpointing=['backbone']` give the gradients of a training without it.
+
+    mmengine 0.10.7 calls torch's checkpoint in its reentrant form, which gives no gradient to a module whose input
+    needs none, such as a backbone's picture: it would stay as it was at the start, with no more than a warning.
+    """
+    from mmengine.runner import activation_checkpointing
+
+    activation_checkpointing.wrap_forward = checkpointed
+
+
+def checkpointed(forward: Callable) -> Callable:
+    """Wraps a module's `forward` so that its activations are computed again for the backward pass.
+
+    Args:
+        forward: A module's method.
+
+    Returns:
+        A function with its arguments and results; running statistics count each batch once.
+    """
+    from torch.utils.checkpoint import checkpoint
+
+    @wraps(forward)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        contexts = nullcontext(), _BuffersKept(forward.__self__)  # while computing it first, and again
+        return checkpoint(forward, *args, use_reentrant=False, context_fn=lambda: contexts, **kwargs)
+
+    return wrapper
+
+
 def init_cpu_process_group(launcher: str) -> bool:
-    """Starts torch.distributed by gloo where mmengine cannot: launched by torchrun on a machine without accelerator.
+    """Starts torch.distributed by gloo where mmengine cannot: by torchrun or slurm on a machine without accelerator.
 
     mmengine's `init_dist` calls `torch.cuda.set_device` first; its Runner skips that when a process group exists.
 
@@ -162,10 +197,22 @@ def init_cpu_process_group(launcher: str) -> bool:
     import torch.distributed
     from mmengine.device import get_device
 
-    if launcher != 'pytorch' or get_device() != 'cpu' or torch.distributed.is_initialized():
+    if launcher not in ('pytorch', 'slurm') or get_device() != 'cpu' or torch.distributed.is_initialized():
         return False
+    if launcher == 'slurm':
+        _take_over_from_slurm()
     torch.distributed.init_process_group('gloo')
     return True
+
+
+def _take_over_from_slurm() -> None:
+    """Translates slurm's environment into torch's, as mmengine's `_init_dist_slurm` does on its way to CUDA."""
+    if 'MASTER_ADDR' not in os.environ:
+        hosts = ['scontrol', 'show', 'hostnames', os.environ['SLURM_NODELIST']]
+        os.environ['MASTER_ADDR'] = subprocess.run(hosts, capture_output=True, text=True, check=True).stdout.split()[0]
+    os.environ.setdefault('MASTER_PORT', '29500')
+    for name, origin in dict(RANK='PROCID', WORLD_SIZE='NTASKS', LOCAL_RANK='LOCALID').items():
+        os.environ[name] = os.environ[f'SLURM_{origin}']
 
 
 def cpu_model_wrapper(find_unused_parameters: bool = False) -> dict[str, Any]:
@@ -186,6 +233,20 @@ def cpu_model_wrapper(find_unused_parameters: bool = False) -> dict[str, Any]:
         broadcast_buffers=False,
         find_unused_parameters=find_unused_parameters,
     )
+
+
+class _BuffersKept:
+    """A context that leaves a module's buffers, its running statistics, as they were; it may be entered again."""
+
+    def __init__(self, module: Any) -> None:
+        self.module = module
+
+    def __enter__(self) -> None:
+        self.kept = [(buffer, buffer.clone()) for buffer in self.module.buffers()]
+
+    def __exit__(self, *error: Any) -> None:
+        for buffer, value in self.kept:
+            buffer.data.copy_(value)  # past autograd, which has saved the buffer and would refuse a change
 
 
 class _MissingOp(type):

@@ -1,4 +1,4 @@
-"""What lets MMPose run on today's stack. Import-time rules show in a fresh process only, so each test starts one."""
+"""What lets MMPose run on today's stack. Import-time rules show in a fresh process only, so most tests start one."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+import torch
+from mmengine.runner.activation_checkpointing import turn_on_activation_checkpointing
+from mmpose.models.backbones import HourglassAENet
 
 ROOT = Path(__file__).parents[1]
 HAS_COMPILED_OPS = importlib.util.find_spec('mmcv._ext') is not None
@@ -447,3 +450,51 @@ def test_two_processes_train_on_the_cpu(tmp_path):
         'wrapper': 'MMDistributedDataParallel',
         'same': True,
     }
+
+
+# --- activation checkpointing
+
+
+def small_backbone() -> torch.nn.Module:
+    torch.manual_seed(0)
+    settings = dict(downsample_times=1, num_stacks=2, out_channels=4, stage_channels=(8, 8), feat_channels=8)
+    return torch.nn.ModuleDict(dict(backbone=HourglassAENet(**settings))).train()
+
+
+def gradients_and_buffers(model: torch.nn.Module) -> tuple[dict, dict]:
+    """What two backward passes through one graph leave behind."""
+    outputs = model.backbone(torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1)))
+    outputs[0].square().mean().backward(retain_graph=True)
+    outputs[1].square().mean().backward()
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+    return gradients, {name: buffer.clone() for name, buffer in model.named_buffers()}
+
+
+def test_activation_checkpointing_changes_no_gradient_and_no_statistic():
+    expected, found = small_backbone(), small_backbone()
+    calls = []
+    found.backbone.stem[0].register_forward_hook(lambda *_: calls.append(1))
+    turn_on_activation_checkpointing(found, ['backbone'])
+    for one, other in zip(gradients_and_buffers(expected), gradients_and_buffers(found)):
+        assert one.keys() == other.keys() and len(one) > 20
+        for name, value in one.items():
+            assert torch.equal(value, other[name]), name
+    assert len(calls) == 3  # computed again for each of the two backward passes
+
+
+def test_mmengines_own_checkpointing_trains_no_backbone():
+    """Why it is corrected; if this fails mmengine has been."""
+    own = activation_checkpointing_of_mmengine()
+    model = small_backbone()
+    own.turn_on_activation_checkpointing(model, ['backbone'])
+    with pytest.warns(UserWarning, match='None of the inputs have requires_grad'):
+        outputs = model.backbone(torch.rand(2, 3, 32, 32))
+    assert not any(output.requires_grad for output in outputs)
+
+
+def activation_checkpointing_of_mmengine():
+    """The module as it is on disk, beside the corrected one."""
+    spec = importlib.util.find_spec('mmengine.runner.activation_checkpointing')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

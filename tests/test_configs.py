@@ -27,19 +27,20 @@ def test_every_part_of_every_config_can_be_built(path):
                 TRANSFORMS.build(step)
         for evaluator in (cfg.get('val_evaluator') or []) + (cfg.get('test_evaluator') or []):
             METRICS.build(evaluator)
-        for hook in cfg.custom_hooks:
-            HOOKS.build(hook)
+        for hook in [*cfg.custom_hooks, *cfg.default_hooks.values()]:
+            if hook.type != 'PoseVisualizationHook':  # it wants the Runner's visualizer
+                HOOKS.build(hook)
 
 
 def test_the_papers_numbers():
     cfg = Config.fromfile(ROOT / 'configs' / 'rnnpose_hg_coco.py')
-    head, hooks = cfg.model.head, {hook.type: hook for hook in cfg.custom_hooks}
+    head = cfg.model.head
     assert cfg.model.backbone.num_stacks == 4 and cfg.model.backbone.out_channels == 68
     assert head.in_channels == 4 * 34 and tuple(head.hidden_channels) == (68, 34, 17) and head.feedback_passes == 2
     assert head.stop_threshold == pytest.approx(torch.sigmoid(torch.tensor(-1.0)).item())
     assert head.decoder.keypoint_threshold == 0.015 and tuple(head.decoder.input_size) == (512, 512)
     assert tuple(head.decoder.heatmap_size) == (128, 128)
-    assert hooks['ChunkedBackpropHook'].chunk_size == 8
+    assert cfg.default_hooks.chunked_backprop == dict(type='ChunkedBackpropHook', chunk_size=8)
     assert cfg.optim_wrapper.optimizer == dict(type='Adam', lr=1e-4)
     assert cfg.param_scheduler == [dict(type='MultiStepLR', by_epoch=True, begin=0, end=9, milestones=[4], gamma=0.1)]
     assert cfg.train_cfg.max_epochs == 9 and cfg.train_dataloader.batch_size == 1 and cfg.model.freeze_backbone

@@ -100,12 +100,14 @@ def test_the_repository_names_no_machine():
 def test_importing_the_package_registers_everything():
     code = """
 import rnnpose_plugin
-from mmpose.registry import HOOKS, KEYPOINT_CODECS, METRICS, MODELS, TRANSFORMS
+from mmpose.registry import HOOKS, KEYPOINT_CODECS, LOOPS, METRICS, MODELS, TRANSFORMS
 wanted = {
     KEYPOINT_CODECS: ['InstanceHeatmap', 'TrainableAssociativeEmbedding'],
     MODELS: ['RecurrentPoseHead', 'StackedFeatures', 'HungarianHeatmapLoss', 'StopLoss', 'RunningFeatureNorm',
              'StackedAEHead', 'FreezableBottomupPoseEstimator', 'CrowdHourglassAENet'],
-    HOOKS: ['ChunkedBackpropHook', 'SeedEpochHook', 'InvalidLossHook', 'CheckpointFitHook', 'ProgressBarHook'],
+    HOOKS: ['ChunkedBackpropHook', 'SeedEpochHook', 'InvalidLossHook', 'CheckpointFitHook', 'ProgressBarHook',
+            'SyncedSaveHook'],
+    LOOPS: ['ResumableEpochLoop'],
     TRANSFORMS: ['InstanceHeatmapMask', 'LoadPoseImage'],
     METRICS: ['BottomupCocoMetric', 'PersonCountMetric'],
 }

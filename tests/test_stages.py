@@ -2,7 +2,7 @@
 
 import pytest
 
-from rnnpose_plugin.apis.stages import Stage, run_stages
+from rnnpose_plugin.apis.stages import Stage, finished, run_stages
 
 APPEND = 'import sys; open(sys.argv[1], "a").write(" ".join(sys.argv[2:]) + ";")'
 
@@ -63,3 +63,13 @@ def test_an_interrupted_stage_is_resumed_and_a_changed_one_is_not(tmp_path):
     run_stages(job('b'), tmp_path)
     assert ran(tmp_path) == ['a', 'a --resume', 'b', 'b --resume']
     assert not last.exists()
+
+
+def test_finished_stages_end_where_one_is_not_done_or_not_as_it_is_now(tmp_path):
+    one, two, three = (stage(tmp_path, name) for name in ('one', 'two', 'three'))
+    assert finished([one, two, three], tmp_path) == []
+    run_stages([one, two, three], tmp_path)
+    assert finished([one, two, three], tmp_path) == [one, two, three]
+    assert finished([one, stage(tmp_path, 'two', 'changed'), three], tmp_path) == [one]
+    (tmp_path / 'one.done').unlink()
+    assert finished([one, two, three], tmp_path) == []

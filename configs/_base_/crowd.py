@@ -9,10 +9,10 @@ test_pipeline = [
     dict(type='LoadPoseImage'),
     dict(type='BottomupResize', input_size=input_size),
     dict(
-        type='PackPoseInputs',
+        type='PackPoseScales',
         meta_keys=(
             'id', 'img_id', 'img_path', 'ori_shape', 'img_shape', 'input_size', 'input_center', 'input_scale',
-            'flip_indices', 'skeleton_links', 'raw_ann_info',
+            'flip_indices', 'skeleton_links', 'raw_ann_info', 'aug_scales',
         ),
     ),
 ]  # fmt: skip
@@ -92,5 +92,5 @@ backbone = dict(
     ],
 )
 data_preprocessor = dict(
-    type='PoseDataPreprocessor', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True
+    type='PoseScalesPreprocessor', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True
 )

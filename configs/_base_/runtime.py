@@ -11,12 +11,15 @@ default_hooks = dict(
     visualization=dict(type='PoseVisualizationHook', enable=False),
 )
 custom_hooks = [
-    dict(type='SyncBuffersHook'),
+    dict(type='SyncedSaveHook'),
     dict(type='SeedEpochHook'),
     dict(type='InvalidLossHook'),
     dict(type='CheckpointFitHook'),
     dict(type='ProgressBarHook'),
 ]
+
+# The configs add max_epochs and val_interval; one by iterations: train_cfg = dict(_delete_=True, by_epoch=False, ...).
+train_cfg = dict(type='ResumableEpochLoop')
 
 env_cfg = dict(
     cudnn_benchmark=False,

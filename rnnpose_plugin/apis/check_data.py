@@ -13,6 +13,8 @@ from mmengine.config import Config
 from mmpose.datasets.datasets.base import BaseCocoStyleDataset
 from mmpose.registry import DATASETS
 
+from .check_views import check_test_time_views
+
 COCO_HINT = 'use a file in the format of COCO keypoints, such as person_keypoints_train2017.json'
 
 # What the toolbox's data sets read of every entry, beside keypoints and bbox.
@@ -55,6 +57,7 @@ def check_config(cfg: Config, training: bool) -> None:
         cfg (Config): The config.
         training (bool): True for ``tools/train.py`` (training and validation data), False for ``tools/test.py``.
     """
+    check_test_time_views(cfg, ('val',) if training else ('test',))
     model_k = cfg.model.get('head', {}).get('num_keypoints')
     for name in ('train', 'val') if training else ('test',):
         loader = cfg.get(f'{name}_dataloader')

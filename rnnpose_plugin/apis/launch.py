@@ -14,6 +14,7 @@ from mmengine.runner import Runner, find_latest_checkpoint
 from ..compat import cpu_model_wrapper, init_cpu_process_group
 from ..engine import InterruptHook
 from .check_data import check_config
+from .check_engine import check_engine
 from .checkpoint_file import check_checkpoint_file, last_good_checkpoint
 
 # Top-level settings that mmengine's Runner reads from the config itself, beside its own arguments.
@@ -23,6 +24,7 @@ RUNNER_EXTRAS = {
     'efficient_conv_bn_eval',
     'find_unused_parameters',
     'model_wrapper_cfg',
+    'sync_bn',
 }
 
 
@@ -42,6 +44,26 @@ def add_shared_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by torch.distributed.launch')
 
 
+def read_config(path: str) -> Config:
+    """Read a config file, and say which file is missing where one is.
+
+    Args:
+        path (str): The file.
+
+    Returns:
+        Config: The config.
+    """
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f'config {path!r} does not exist; check the path')
+    try:
+        return Config.fromfile(path)
+    except FileNotFoundError as error:
+        base = os.path.normpath(error.filename or str(error))
+        chosen = os.environ.get('ABLATION_DATA')
+        hint = f'; ABLATION_DATA={chosen} asks for it, use coco or crowd' if base.endswith(f'_hg_{chosen}.py') else ''
+        raise FileNotFoundError(f'config {path} is built on {base}, which does not exist{hint}') from None
+
+
 def load_config(args: argparse.Namespace) -> Config:
     """Read the config, apply ``--cfg-options`` to it, and set launcher and work directory.
 
@@ -52,9 +74,7 @@ def load_config(args: argparse.Namespace) -> Config:
         Config: The config.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    if not os.path.isfile(args.config):
-        raise FileNotFoundError(f'config {args.config!r} does not exist; check the path')
-    cfg = Config.fromfile(args.config)
+    cfg = read_config(args.config)
     check_options(cfg, args.cfg_options)
     cfg.merge_from_dict(args.cfg_options)
     cfg.launcher = args.launcher
@@ -135,7 +155,7 @@ def prepare_test(cfg: Config, args: argparse.Namespace) -> None:
 
 
 def build_runner(cfg: Config, training: bool) -> Runner:
-    """Check the data of a config and build its Runner.
+    """Check a config's settings and data and build its Runner.
 
     Args:
         cfg (Config): The config, with all flags in it.
@@ -144,6 +164,7 @@ def build_runner(cfg: Config, training: bool) -> Runner:
     Returns:
         Runner: Ready for ``train()`` or ``test()``.
     """
+    check_engine(cfg, training)
     check_config(cfg, training)
     if init_cpu_process_group(cfg.launcher):
         cfg.model_wrapper_cfg = cpu_model_wrapper(cfg.get('find_unused_parameters', False))

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 from mmengine.config import Config
@@ -65,6 +66,19 @@ def run_stages(stages: list[Stage], folder: str, fresh: bool = False) -> None:
         fresh = True  # what comes after was made from other files
         done.write_text(stage.identity())
         print(f'{title}: {seconds:.0f} s', flush=True)
+
+
+def finished(stages: list[Stage], folder: str) -> list[Stage]:
+    """The stages whose files are there and up to date: those before the first that is not done, or not as it is now.
+
+    Args:
+        stages (list[Stage]): as for :func:`run_stages`.
+        folder (str): likewise.
+
+    Returns:
+        list[Stage]: the first of ``stages``.
+    """
+    return list(takewhile(lambda stage: _reads(Path(folder, f'{stage.name}.done'), stage.identity()), stages))
 
 
 def _reads(path: Path, text: str) -> bool:

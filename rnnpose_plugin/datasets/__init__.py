@@ -2,5 +2,12 @@
 
 from .heatmap_mask import InstanceHeatmapMask
 from .loading import LoadPoseImage
+from .pack_scales import PackPoseScales
+from .small_groups import SmallGroups
 
-__all__ = ['InstanceHeatmapMask', 'LoadPoseImage']
+__all__ = [
+    'InstanceHeatmapMask',
+    'LoadPoseImage',
+    'PackPoseScales',
+    'SmallGroups',
+]

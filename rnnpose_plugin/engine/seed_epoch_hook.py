@@ -24,7 +24,8 @@ class SeedEpochHook(Hook):
       training starts, before a checkpoint is read.
     - ``worker_init_fn=dict(type='seed_worker')`` in the training data loader, see :func:`seed_worker`.
 
-    An iteration-based loop is one long epoch: it is seeded once, at its start.
+    ResumableEpochLoop adds a seed for every iteration. An iteration-based loop is one long epoch: it is seeded once, at
+    its start.
     """
 
     priority = 'VERY_HIGH'  # before any hook that draws a random number
@@ -50,18 +51,21 @@ class SeedEpochHook(Hook):
         set_random_seed(mix_seed(runner.seed, runner.rank, runner.epoch))
 
 
-def mix_seed(seed: int, rank: int, epoch: int) -> int:
-    """Mix three numbers into one seed; neighbouring numbers give unrelated seeds.
+def mix_seed(seed: int, rank: int, epoch: int, iteration: int | None = None) -> int:
+    """Mix three or four numbers into one seed; neighbouring numbers give unrelated seeds.
 
     Args:
         seed (int): Seed of the run.
         rank (int): Rank of the process.
         epoch (int): Number of finished epochs.
+        iteration (int, optional): Number of finished iterations of this epoch. Defaults to None, the epoch's own seed.
 
     Returns:
         int: A number from 0 to 2**32 - 1.
     """
-    return int(np.random.SeedSequence([seed, rank, epoch]).generate_state(1)[0])
+    # From 1 on, as numpy takes a missing number for a 0.
+    numbers = [seed, rank, epoch] if iteration is None else [seed, rank, epoch, iteration + 1]
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 # Registered at mmengine's root: Runner.build_dataloader looks the name up there, and calls the function with the

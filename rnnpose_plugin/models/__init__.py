@@ -2,6 +2,7 @@
 
 from .ae_head import StackedAEHead
 from .crowd_hourglass import CrowdHourglassAENet
+from .data_preprocessor import PoseScalesPreprocessor
 from .estimator import FreezableBottomupPoseEstimator
 from .feature_norm import RunningFeatureNorm
 from .matched_loss import HungarianHeatmapLoss, StopLoss
@@ -12,6 +13,7 @@ __all__ = [
     'CrowdHourglassAENet',
     'FreezableBottomupPoseEstimator',
     'HungarianHeatmapLoss',
+    'PoseScalesPreprocessor',
     'RecurrentPoseHead',
     'RunningFeatureNorm',
     'StackedAEHead',

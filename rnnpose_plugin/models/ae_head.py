@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from mmengine.structures import InstanceData, PixelData
 from mmpose.models.heads import AssociativeEmbeddingHead
-from mmpose.models.utils.tta import aggregate_heatmaps
+from mmpose.models.utils.tta import aggregate_heatmaps, flip_heatmaps
 from mmpose.registry import MODELS
 from torch import Tensor
 
@@ -17,7 +17,7 @@ class StackedAEHead(AssociativeEmbeddingHead):
 
     Repairs of MMPose 1.3.2: ``loss`` gave the heatmap loss weights of every person where it takes (B, K), and a mask
     without channel axis; ``predict`` refused the list that ``HourglassAENet`` returns with ``flip_test``, and did not
-    resize maps without (MMPose issues #2933, #3218).
+    resize maps without (MMPose issues #2933, #3218), and with ``multiscale_test`` it lacked an argument.
 
     Args:
         num_keypoints (int): K.
@@ -104,17 +104,36 @@ class StackedAEHead(AssociativeEmbeddingHead):
             list[InstanceData]: poses in pixels of the input image; with ``output_heatmaps`` also the maps.
         """
         test_cfg = test_cfg or {}
-        if test_cfg.get('flip_test', False) or test_cfg.get('multiscale_test', False):
+        multiscale_test, flip_test = test_cfg.get('multiscale_test', False), test_cfg.get('flip_test', False)
+        if flip_test and not multiscale_test:
             return super().predict(_lists_to_tuples(feats), batch_data_samples, test_cfg)
-        maps = self.forward(feats)
-        if test_cfg.get('restore_heatmap_size', False):
-            h, w = batch_data_samples[0].metainfo['img_shape']
-            align = test_cfg.get('align_corners', False)
-            maps = tuple(aggregate_heatmaps([m], size=(w, h), align_corners=align, mode='average') for m in maps)
-        poses = self.decode(tuple(maps))
+        maps = self._averaged(feats if multiscale_test else [feats], batch_data_samples[0].metainfo, test_cfg)
+        poses = self.decode(maps)
         if not test_cfg.get('output_heatmaps', False):
             return poses
         return poses, [PixelData(heatmaps=heatmaps, tags=tags) for heatmaps, tags in zip(*maps)]
+
+    def _averaged(self, feats: list, metainfo: dict, test_cfg: dict) -> tuple[Tensor, Tensor]:
+        """As Newell et al. (2017): heatmaps averaged over scales and views, tags of the main size, one per view."""
+        flip_test = test_cfg.get('flip_test', False)
+        views = [
+            self._view(view, bool(mirrored), metainfo, test_cfg.get('shift_heatmap', False))
+            for of_scale in feats
+            for mirrored, view in enumerate(of_scale if flip_test else [of_scale])
+        ]
+        size = metainfo['img_shape'][::-1] if test_cfg.get('restore_heatmap_size', False) else None
+        same = dict(size=size, align_corners=test_cfg.get('align_corners', False))
+        heatmaps = aggregate_heatmaps([heatmaps for heatmaps, _ in views], mode='average', **same)
+        tags = aggregate_heatmaps([tags for _, tags in views[: 1 + flip_test]], mode='concat', **same)
+        return heatmaps, tags
+
+    def _view(self, feats: list, mirrored: bool, metainfo: dict, shift: bool) -> tuple[Tensor, Tensor]:
+        heatmaps, tags = self.forward(feats)
+        if not mirrored:
+            return heatmaps, tags
+        flip = metainfo['flip_indices']
+        heatmaps = flip_heatmaps(heatmaps, flip_mode='heatmap', flip_indices=flip, shift_heatmap=shift)
+        return heatmaps, self._flip_tags(tags, flip_indices=flip, shift_heatmap=shift)
 
 
 def _lists_to_tuples(feats: list) -> list:

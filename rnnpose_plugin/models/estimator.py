@@ -14,9 +14,15 @@ class FreezableBottomupPoseEstimator(BottomupPoseEstimator):
     parameters want no gradient, before an optimizer or DDP sees them. The paper trains its decoder on an AE network
     "which had been trained on COCO" (section 3.3).
 
+    A head with a ``check_test_settings`` looks at ``test_cfg`` at construction, so that a misspelt setting does not
+    wait for the first validation; pictures of sizes other than ``test_cfg`` wants are refused with the cure.
+
     Args:
         freeze_backbone (bool): see above. Defaults to False.
         **kwargs: those of ``BottomupPoseEstimator``.
+
+    Raises:
+        ValueError: for a ``test_cfg`` that the head refuses.
     """
 
     def __init__(self, freeze_backbone: bool = False, **kwargs) -> None:
@@ -24,6 +30,8 @@ class FreezableBottomupPoseEstimator(BottomupPoseEstimator):
         self.freeze_backbone = freeze_backbone
         if freeze_backbone:
             self.backbone.requires_grad_(False)
+        if hasattr(self.head, 'check_test_settings'):
+            self.head.check_test_settings(self.test_cfg)
 
     def train(self, mode: bool = True) -> FreezableBottomupPoseEstimator:
         """Training mode for everything that is trained.
@@ -53,3 +61,42 @@ class FreezableBottomupPoseEstimator(BottomupPoseEstimator):
         with torch.no_grad():
             x = self.backbone(inputs)
         return self.neck(x) if self.with_neck else x
+
+    def predict(self, inputs: Tensor | tuple[Tensor, ...] | list[Tensor], data_samples: list) -> list:
+        """The toolbox's prediction, after a look at whether the pictures are what ``test_cfg`` wants.
+
+        Args:
+            inputs (Tensor | tuple[Tensor, ...] | list[Tensor]): (B, 3, h, w), preprocessed; with ``multiscale_test``
+                one for each scale.
+            data_samples (list[PoseDataSample]): of the batch; with ``multiscale_test`` they name their ``aug_scales``.
+
+        Returns:
+            list[PoseDataSample]: the same, with ``pred_instances``.
+
+        Raises:
+            ValueError: if the pipeline gave one size and ``multiscale_test`` wants several, or the other way round.
+        """
+        inputs = list(inputs) if isinstance(inputs, tuple) else inputs  # a tuple, see PoseScalesPreprocessor
+        self._check_scales(inputs, data_samples[0].metainfo.get('aug_scales'))
+        return super().predict(inputs, data_samples)
+
+    def _check_scales(self, inputs: Tensor | list[Tensor], scales: list[float] | None) -> None:
+        several = not isinstance(inputs, Tensor)
+        if not self.test_cfg.get('multiscale_test', False):
+            if several:
+                raise ValueError(
+                    f'The pipeline gives {len(inputs)} sizes of a picture (aug_scales={scales}), but multiscale_test '
+                    "is off; set multiscale_test=True in the model's test_cfg, or remove aug_scales from "
+                    'BottomupResize.'
+                )
+        elif not isinstance(scales, list):
+            raise ValueError(
+                f'multiscale_test=True needs the list of scales, but the samples have aug_scales={scales}; set '
+                "aug_scales=[...] in the test pipeline's BottomupResize and add 'aug_scales' to the meta_keys of its "
+                'PackPoseInputs.'
+            )
+        elif not several or len(inputs) != len(scales) + 1:
+            raise ValueError(
+                f'multiscale_test=True with aug_scales={scales} needs {len(scales) + 1} sizes of a picture, but '
+                f'{len(inputs) if several else 1} came; collate each size into a tensor of its own.'
+            )

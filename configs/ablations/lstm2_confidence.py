@@ -1,0 +1,4 @@
+# Table 3: LSTM2 gets the people by falling stop probability.
+_base_ = ['lstm2_learned.py']
+
+model = dict(head=dict(second_lstm=dict(order='confidence')))

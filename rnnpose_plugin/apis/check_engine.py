@@ -1,0 +1,86 @@
+"""Refuse settings of the Runner that would fail late, or train something else than they say."""
+
+from __future__ import annotations
+
+import os
+
+from mmengine.config import Config
+from mmengine.device import get_device
+
+# What a launcher tells each process, and how a process gets it.
+LAUNCHERS = {
+    'pytorch': (('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT'), 'torchrun, as in tools/dist_train.sh'),
+    'slurm': (
+        ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_LOCALID', 'SLURM_NODELIST'),
+        'srun, as in tools/slurm_train.sh',
+    ),
+    'mpi': (('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE', 'OMPI_COMM_WORLD_LOCAL_RANK'), 'mpirun'),
+}
+
+
+def check_engine(cfg: Config, training: bool) -> None:
+    """Raise a ``ValueError`` when the Runner cannot do what a config asks of it on this machine.
+
+    Args:
+        cfg (Config): The config, with all flags in it.
+        training (bool): True to train, False to test.
+    """
+    _check_launcher(cfg.get('launcher', 'none'))
+    if training:
+        _check_loop(cfg)
+        _check_activation_checkpointing(cfg)
+        _check_sync_bn(cfg)
+
+
+def _check_launcher(launcher: str) -> None:
+    if launcher == 'none':
+        return
+    names, starter = LAUNCHERS[launcher]
+    missing = [name for name in names if name not in os.environ]
+    if missing:
+        raise ValueError(
+            f'--launcher {launcher} is for processes started by {starter}, but {missing[0]} is not set; start it so, '
+            'or leave --launcher out'
+        )
+    if launcher == 'mpi' and get_device() == 'cpu':
+        raise ValueError(
+            '--launcher mpi needs accelerators, and this machine has none (device cpu); use tools/dist_train.sh or '
+            'tools/dist_test.sh'
+        )
+
+
+def _check_loop(cfg: Config) -> None:
+    loop = cfg.get('train_cfg') or {}
+    if 'type' in loop and 'by_epoch' in loop:
+        raise ValueError(
+            f'train_cfg has both type={loop.type!r} and by_epoch={loop.by_epoch}; leave by_epoch out, or replace the '
+            f'whole of it by train_cfg = dict(_delete_=True, by_epoch={loop.by_epoch}, ...)'
+        )
+
+
+def _check_activation_checkpointing(cfg: Config) -> None:
+    modules = cfg.get('activation_checkpointing') or []
+    for name in [modules] if isinstance(modules, str) else modules:
+        part = name.split('.')[0]
+        if part not in ('backbone', 'neck'):
+            raise ValueError(
+                f'activation_checkpointing names {name!r}, which is not trained through its forward, so nothing would '
+                'be saved; name parts of the backbone or the neck only'
+            )
+        if part == 'backbone' and cfg.model.get('freeze_backbone'):
+            raise ValueError(
+                f'activation_checkpointing names {name!r}, but a frozen backbone keeps no activations; leave it out, '
+                'or train the backbone with model.freeze_backbone=False'
+            )
+
+
+def _check_sync_bn(cfg: Config) -> None:
+    # One process has nothing to synchronise: mmengine and the toolbox ignore both settings there.
+    if cfg.get('launcher', 'none') == 'none' or get_device() != 'cpu':
+        return
+    for setting, value in (('sync_bn', cfg.get('sync_bn')), ('model.use_syncbn', cfg.model.get('use_syncbn'))):
+        if value:
+            raise ValueError(
+                f'{setting}={value!r} needs accelerators, as torch has no synchronised batch norm for the CPU, and '
+                'this machine has none (device cpu); leave it out'
+            )

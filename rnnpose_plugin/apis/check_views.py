@@ -1,0 +1,124 @@
+"""Check that the pipelines give what flip and multi-scale testing need; the toolbox asserts it batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from mmcv.transforms import BaseTransform
+from mmengine.config import Config
+from mmengine.registry import Registry
+from mmpose.datasets.datasets.utils import parse_pose_metainfo
+from mmpose.datasets.transforms import BottomupResize, PackPoseInputs
+from mmpose.models import BottomupPoseEstimator
+from mmpose.registry import DATASETS, MODELS, TRANSFORMS
+
+# One way of pictures to the model: the data set they come from, the metainfo in force, and all steps of the pipelines.
+Way = tuple[dict, dict | None, tuple[dict, ...]]
+
+
+def check_test_time_views(cfg: Config, loaders: Iterable[str] = ('val', 'test')) -> None:
+    """Refuse a bottom-up config whose pipelines do not fit ``flip_test`` and ``multiscale_test`` of its model.
+
+    Args:
+        cfg (Config): The config.
+        loaders (Iterable[str]): Which data loaders to look at. Defaults to ('val', 'test').
+
+    Raises:
+        ValueError: for the first thing that is missing, with its cure.
+    """
+    if not _is_kind(cfg.model, MODELS, BottomupPoseEstimator):
+        return
+    test_cfg = cfg.model.get('test_cfg') or {}
+    num_keypoints = (cfg.model.get('head') or {}).get('num_keypoints')
+    for name in loaders:
+        loader = cfg.get(f'{name}_dataloader')
+        for dataset_cfg, metainfo, steps in _ways(loader['dataset']) if loader else ():
+            where = f'{name}_dataloader ({dataset_cfg.get("ann_file", dataset_cfg["type"])})'
+            if test_cfg.get('flip_test', False):
+                _check_meta_key(steps, 'flip_indices', 'flip_test', where)
+                _check_flip_indices(dataset_cfg, metainfo, num_keypoints, where)
+            _check_scales(steps, test_cfg.get('multiscale_test', False), where)
+
+
+def _ways(dataset_cfg: dict, metainfo: dict | None = None, later_steps: tuple[dict, ...] = ()) -> Iterator[Way]:
+    """The ways through whatever wrappers; a wrapper's pipeline comes after and its metainfo replaces those inside."""
+    steps = (*_flat(dataset_cfg.get('pipeline') or ()), *later_steps)
+    inner = dataset_cfg.get('datasets', [dataset_cfg['dataset']] if 'dataset' in dataset_cfg else [])
+    for cfg in inner:
+        yield from _ways(cfg, metainfo or dataset_cfg.get('metainfo'), steps)
+    if not inner:
+        yield dataset_cfg, metainfo, steps
+
+
+def _flat(steps: Iterable[dict]) -> Iterator[dict]:
+    """All steps, those inside other steps too."""
+    for step in steps:
+        if isinstance(step, (list, tuple)):
+            yield from _flat(step)
+        else:
+            yield step
+            yield from _flat(step.get('transforms') or ())
+
+
+def _is_kind(cfg: dict, registry: Registry, kind: type) -> bool:
+    """Whether a config builds a class, or one derived from it; its type is a name, in new-style configs the class."""
+    found = cfg.get('type')
+    if isinstance(found, str):
+        found = registry.get(found)
+    return isinstance(found, type) and issubclass(found, kind)
+
+
+def _last(steps: tuple[dict, ...], kind: type) -> BaseTransform | None:
+    """The last step of a kind, built in the toolbox's scope, as that of an earlier Runner may be in force."""
+    found = [step for step in steps if _is_kind(step, TRANSFORMS, kind)]
+    return TRANSFORMS.build(dict(found[-1], _scope_='mmpose')) if found else None
+
+
+def _check_meta_key(steps: tuple[dict, ...], key: str, setting: str, where: str) -> None:
+    pack = _last(steps, PackPoseInputs)
+    if pack is None or key not in pack.meta_keys:
+        given = 'has no PackPoseInputs' if pack is None else f'has meta_keys={list(pack.meta_keys)}'
+        raise ValueError(
+            f'model.test_cfg.{setting}=True needs {key!r} of every picture, but the pipeline of {where} {given}; add '
+            f'{key!r} to the meta_keys of its PackPoseInputs, or set {setting}=False'
+        )
+
+
+def _check_flip_indices(dataset_cfg: dict, metainfo: dict | None, num_keypoints: int | None, where: str) -> None:
+    if metainfo is None:
+        cfg = dict(dataset_cfg, lazy_init=True, pipeline=[], _scope_='mmpose')
+        metainfo = DATASETS.build(cfg).metainfo
+    else:
+        metainfo = parse_pose_metainfo(metainfo)
+    indices = metainfo.get('flip_indices', [])
+    expected = num_keypoints or metainfo.get('num_keypoints')
+    if len(indices) != expected:
+        raise ValueError(
+            f'model.test_cfg.flip_test=True needs a flip index for each of {expected} keypoints, but the metainfo of '
+            f'{where} has {len(indices)}; give the data set the metainfo of these keypoints, or set flip_test=False'
+        )
+    sided = [name for name in metainfo.get('keypoint_name2id', {}) if 'left' in name or 'right' in name]
+    if sided and list(indices) == list(range(len(indices))):
+        raise ValueError(
+            f'model.test_cfg.flip_test=True exchanges left and right, but the metainfo of {where} has no pairs for '
+            f'{", ".join(sided)}; give each its swap in keypoint_info, or set flip_test=False'
+        )
+
+
+def _check_scales(steps: tuple[dict, ...], multiscale_test: bool, where: str) -> None:
+    resize = _last(steps, BottomupResize)
+    scales = None if resize is None else resize.aug_scales
+    if scales and not multiscale_test:
+        raise ValueError(
+            f'the pipeline of {where} has aug_scales={scales}, but model.test_cfg.multiscale_test is off and the model '
+            'takes one size; set model.test_cfg.multiscale_test=True, or remove aug_scales from BottomupResize'
+        )
+    if not multiscale_test:
+        return
+    if not scales or not isinstance(scales, list):
+        given = 'has no BottomupResize' if resize is None else f'has aug_scales={scales}'
+        raise ValueError(
+            f'model.test_cfg.multiscale_test=True needs a list of further scales, but the pipeline of {where} {given}; '
+            'set aug_scales, such as [0.5, 2.0], in its BottomupResize, or set multiscale_test=False'
+        )
+    _check_meta_key(steps, 'aug_scales', 'multiscale_test', where)

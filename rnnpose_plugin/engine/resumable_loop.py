@@ -1,0 +1,86 @@
+"""A training by epochs that can be resumed between any two iterations."""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import Iterator
+
+import torch
+from mmengine.runner import EpochBasedTrainLoop, set_random_seed
+from mmpose.registry import LOOPS
+
+from .seed_epoch_hook import mix_seed
+
+LENGTH = 'iterations_per_epoch'  # kept in the message hub, and so in every checkpoint
+
+
+@LOOPS.register_module()
+class ResumableEpochLoop(EpochBasedTrainLoop):
+    """mmengine's loop by epochs, which a resumed run enters where the checkpoint was written.
+
+    mmengine's own begins the epoch again. This one loads and leaves out the batches that are done, so that the workers'
+    random states advance as before, and seeds python, numpy and torch before each batch, so that what an iteration
+    draws is a pure function of (``randomness.seed``, rank, epoch, iteration). A run resumed from any checkpoint then
+    gives the weights of the unbroken one, bit for bit on a CPU, whatever the number of processes: no random state is
+    kept. Beside it are needed SeedEpochHook, with the two settings it asks for, and SyncedSaveHook.
+
+    A checkpoint of an epoch's last iteration is older than what ends the epoch (schedulers by epoch, validation); a run
+    resumed from it ends the epoch first.
+
+    Its arguments are those of ``EpochBasedTrainLoop``.
+    """
+
+    def run(self) -> torch.nn.Module:
+        """Train, from where the checkpoint was written if there is one.
+
+        Returns:
+            Module: The model.
+        """
+        self._fit_to_length()
+        self.runner.message_hub.update_info(LENGTH, len(self.dataloader))
+        return super().run()
+
+    def run_epoch(self) -> None:
+        """Run what is left of one epoch."""
+        length = len(self.dataloader)
+        done = self._iter - self._epoch * length
+        if done:
+            self.runner.logger.info(f'epoch {self._epoch + 1}: leaving out {done} of {length} iterations, done already')
+        self.runner.call_hook('before_train_epoch')
+        self.runner.model.train()
+        # Nothing need be loaded of an epoch that only has to be ended.
+        first, batches = (0, self.dataloader) if done < length else (length, [])
+        for index, batch in zip(self._seeded_from(first), batches):
+            if index >= done:
+                self.run_iter(index, batch)
+        self.runner.call_hook('after_train_epoch')
+        self._epoch += 1
+
+    def _seeded_from(self, first: int) -> Iterator[int]:
+        """Indices of iterations, each seeded before it is given, that is, before its batch is loaded."""
+        for index in count(first):
+            set_random_seed(mix_seed(self.runner.seed, self.runner.rank, self._epoch, index))
+            yield index
+
+    def _fit_to_length(self) -> None:
+        """Bring the iteration into the epoch's range when an epoch has become longer or shorter since the checkpoint.
+
+        That happens with another batch size or number of processes. mmengine keeps the old number then.
+        """
+        length = len(self.dataloader)
+        before = self.runner.message_hub.get_info(LENGTH, length)
+        done = self._iter - self._epoch * before
+        if self._iter == 0 or (before == length and 0 <= done <= length):
+            return
+        if 0 < done < before:
+            raise ValueError(
+                f'the checkpoint was written after {done} of {before} iterations of epoch {self._epoch + 1}, and an '
+                f'epoch has {length} now; resume with as many processes, the batch size and the data of then, or from '
+                "an epoch's checkpoint"
+            )
+        self._iter = (self._epoch + (done == before)) * length
+        self.runner.optim_wrapper.initialize_count_status(self.runner.model, self._iter, self._max_iters)
+        self.runner.logger.warning(
+            f'an epoch has {length} iterations now, other than when the checkpoint was written: it goes on as '
+            f'iteration {self._iter}'
+        )

@@ -1,0 +1,42 @@
+"""Average the processes' buffers before they are saved."""
+
+from __future__ import annotations
+
+from mmengine.dist import all_reduce_params
+from mmengine.hooks import CheckpointHook, SyncBuffersHook
+from mmengine.runner import Runner
+from mmpose.registry import HOOKS
+
+
+@HOOKS.register_module()
+class SyncedSaveHook(SyncBuffersHook):
+    """mmengine's SyncBuffersHook, in time for EMAHook and for checkpoints in the middle of an epoch.
+
+    Each process has its own running statistics, and a checkpoint holds those of the main process only. mmengine
+    averages them when an epoch has ended: a run of several processes resumed in the middle of one would go on with
+    others than the unbroken run, and EMAHook, which copies them after each iteration, would save the main process's.
+    """
+
+    priority = 'HIGH'  # before EMAHook takes the buffers in and before CheckpointHook saves them
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
+    ) -> None:
+        """Average the buffers when this iteration is saved, or is the last one of its epoch.
+
+        Args:
+            runner (Runner): The runner of the training process.
+            batch_idx (int): Index of the batch in the epoch.
+            data_batch (dict, optional): The batch. Not used.
+            outputs (dict, optional): The losses. Not used.
+        """
+        if self.distributed and (self.end_of_epoch(runner.train_dataloader, batch_idx) or self._is_saved(runner)):
+            all_reduce_params(runner.model.buffers(), op='mean')
+
+    def _is_saved(self, runner: Runner) -> bool:
+        return any(
+            self.every_n_train_iters(runner, hook.interval, hook.save_begin)
+            or (hook.save_last and self.is_last_train_iter(runner))
+            for hook in runner.hooks
+            if isinstance(hook, CheckpointHook) and not hook.by_epoch
+        )

@@ -1,0 +1,365 @@
+"""The paper's tables: every config of configs/ablations by itself, and tools/ablation.py from end to end."""
+
+import copy
+import json
+import os
+import subprocess
+import sys
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+from mmpose.registry import HOOKS, MODELS, TRANSFORMS
+
+from rnnpose_plugin.apis.ablation import SPLITS, Ablation, Run, data_chosen, parse_options
+from rnnpose_plugin.apis.ablation_report import align, as_markdown, format_figures, reason_against_paper
+from rnnpose_plugin.apis.check_views import check_test_time_views
+from rnnpose_plugin.apis.launch import read_config
+from rnnpose_plugin.apis.paper_tables import PAPER_TABLES
+from rnnpose_plugin.datasets.synthetic_crowd import CrowdSettings, write_crowd
+
+ROOT = Path(__file__).parent.parent
+ROWS = [row for table in PAPER_TABLES.values() for row in table.rows]
+CONFIGS = sorted(path.stem for path in (ROOT / 'configs' / 'ablations').glob('*.py'))
+AE = ('ae', 'ae_multiscale')
+TRAINED = sorted({row.trains for row in ROWS} - {None})
+RUN_NUMBER = count()
+
+
+def read(name, data='crowd'):
+    with data_chosen(data):
+        return read_config(str(ROOT / 'configs' / 'ablations' / f'{name}.py'))
+
+
+# What a config changes, written down a second time: each place and its value.
+LSTM2 = {
+    'model.head.second_lstm.hidden_channels': (68, 34),
+    'model.head.second_lstm.feedback_passes': 0,
+    'model.head.second_lstm.order': 'learned',
+}
+MULTISCALE = {
+    'model.test_cfg.flip_test': True,
+    'model.test_cfg.multiscale_test': True,
+}
+CHUNK, LOSS, ORDER = 'default_hooks.chunked_backprop', 'model.head.heatmap_loss', 'model.head.second_lstm.order'
+CHANGES = {
+    'base': {},
+    'feedback_0': {'model.head.feedback_passes': 0},
+    'feedback_3': {'model.head.feedback_passes': 3},
+    **{f'chunk_{size}': {f'{CHUNK}.chunk_size': size} for size in (1, 2, 4, 6)},
+    'chunk_step': {f'{CHUNK}.mode': 'step'},
+    'lstm2_learned': LSTM2,
+    **{f'lstm2_{order}': {**LSTM2, ORDER: order} for order in ('random', 'confidence', 'inverse', 'canonical')},
+    **{
+        f'lstm2_layers_{len(sizes)}_{order}': {**LSTM2, 'model.head.second_lstm.hidden_channels': sizes, ORDER: order}
+        for sizes in ((68, 34, 17), (68, 34, 17, 8))
+        for order in ('learned', 'random')
+    },
+    'lstm2_only_loss': {**LSTM2, 'model.head.first_lstm_loss': False},
+    'lstm2_feedback_only': {
+        **LSTM2,
+        'model.head.feedback_passes': 0,
+        'model.head.second_lstm.feedback_passes': 2,
+    },
+    'assign_a_b': {f'{LOSS}.overcount': 'all'},
+    'assign_b_a': {f'{LOSS}.undercount': 'all'},
+    'assign_b_b': {f'{LOSS}.undercount': 'all', f'{LOSS}.overcount': 'all'},
+    **{f'omega_0{percent}': {'model.head.stop_threshold': percent / 100} for percent in (10, 20, 40, 50)},
+    'norm_off': {'model.head.feature_norm': None},
+    'stop_after_8': {'model.head.max_train_instances': 8},
+    'sgd_exact': {f'{CHUNK}.chunk_size': None, 'train_dataloader.dataset.pipeline': 'SmallGroups first'},
+    'sgd_approximate': {f'{CHUNK}.chunk_size': 4, 'train_dataloader.dataset.pipeline': 'SmallGroups first'},
+    'multiscale': {**LSTM2, **MULTISCALE, 'model.test_cfg.ae_refinement': True, 'model.neck.ae_channels': 34},
+    'ae': {},
+    'ae_multiscale': {
+        **MULTISCALE,
+        'model.test_cfg.shift_heatmap': True,
+    },
+}
+
+
+def leaves(node, path=''):
+    """Dotted paths and values; lists are values."""
+    if isinstance(node, dict):
+        return {key: value for name in node for key, value in leaves(node[name], f'{path}.{name}'.strip('.')).items()}
+    return {path: node}
+
+
+def changed(name, data):
+    """Where a config differs from the one it is built on, but for pipelines of the test."""
+    family = 'ae' if name in AE else 'rnnpose'
+    base = leaves(Config.fromfile(ROOT / 'configs' / f'{family}_hg_{data}.py').to_dict())
+    new = leaves(read(name, data).to_dict())
+    assert base.keys() <= new.keys()
+    return {path: value for path, value in new.items() if path not in base or base[path] != value}
+
+
+def test_every_row_names_configs_and_every_config_has_a_row():
+    assert {row.config for row in ROWS} | set(TRAINED) == set(CONFIGS)
+
+
+@pytest.mark.parametrize('data', SPLITS)
+@pytest.mark.parametrize('name', CONFIGS)
+def test_a_config_changes_what_it_says_and_can_be_built(name, data):
+    found, cfg = changed(name, data), read(name, data)
+    found.pop(f'{LOSS}.type', None)  # COCO's config leaves the default loss unsaid
+    found.pop('model.neck.ae_channels', None) if data == 'coco' else None  # COCO's neck hands the AE maps on anyway
+    wanted = {**CHANGES[name]}
+    wanted.pop('model.neck.ae_channels', None) if data == 'coco' else None
+    if name.endswith('multiscale'):
+        for loader in ('test_pipeline', 'val_dataloader.dataset.pipeline', 'test_dataloader.dataset.pipeline'):
+            _, resize, pack = found.pop(loader)
+            assert resize['aug_scales'] == [0.5, 2] and 'aug_scales' in pack['meta_keys']
+    if 'train_dataloader.dataset.pipeline' in found:
+        first, *rest = found['train_dataloader.dataset.pipeline']
+        assert first == dict(type='SmallGroups', max_people=8)
+        assert rest == read('base', data).to_dict()['train_dataloader']['dataset']['pipeline']
+        found['train_dataloader.dataset.pipeline'] = 'SmallGroups first'
+    assert found == wanted
+
+    with torch.device('meta'):  # the full-size hourglass without its memory
+        MODELS.build(cfg.model)
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+        for step in loader.dataset.pipeline:
+            TRANSFORMS.build(step)
+    if name not in AE:
+        HOOKS.build(cfg.default_hooks.chunked_backprop)
+    check_test_time_views(cfg)
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_unknown_data_is_told_in_one_sentence(name):
+    with pytest.raises(FileNotFoundError, match='_hg_mars.py, which does not exist; ABLATION_DATA=mars asks for it'):
+        read(name, 'mars')
+    assert 'ABLATION_DATA' not in os.environ
+
+
+# Each config runs, from its own file and through mmengine's Runner.
+
+
+@pytest.fixture(scope='module')
+def crowd(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('crowd')
+    write_crowd(folder, dict(train=6, plain=2, occluded=2), 0, CrowdSettings())
+    return folder
+
+
+def make_runner(name, crowd, work_dir):
+    cfg = read(name)
+    if name not in AE:
+        cfg.model.backbone.init_cfg = None
+    for loader in (cfg.train_dataloader, cfg.test_dataloader):
+        loader.dataset.data_root = f'{crowd}/'
+        loader.num_workers = 0
+    cfg.train_dataloader.dataset.indices = 4  # two iterations of two pictures
+    cfg.train_cfg.max_epochs = 1
+    cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    cfg.default_hooks.checkpoint = None
+    cfg.work_dir, cfg.launcher, cfg.experiment_name = str(work_dir), 'none', f'ablation{next(RUN_NUMBER)}'
+    return Runner.from_cfg(cfg)
+
+
+@pytest.mark.parametrize('name', TRAINED)
+def test_a_training_config_trains(name, crowd, tmp_path):
+    runner = make_runner(name, crowd, tmp_path)
+    parts = [part for part in (runner.model.head.rnn, runner.model.head.refiner) if part is not None]
+    before = copy.deepcopy([list(part.parameters()) for part in parts])
+    runner.train()
+    losses, iterations = runner.message_hub.get_scalar('train/loss').data
+    assert len(losses) == runner.iter == 2 and np.isfinite(losses).all()
+    for part, weights in zip(parts, before):
+        assert any(not torch.equal(new, old) for new, old in zip(part.parameters(), weights))
+        assert all(new.isfinite().all() for new in part.parameters())
+
+
+@pytest.mark.parametrize('name', sorted(set(CONFIGS) - set(TRAINED)) + ['lstm2_learned'])
+def test_a_test_config_tests(name, crowd, tmp_path):
+    runner = make_runner(name, crowd, tmp_path)
+    if name not in AE:
+        runner.model.head.rnn.to_stop.bias.data.fill_(1.0)  # an untrained decoder finds somebody
+        runner.model.head.max_instances = 3
+    metrics = runner.test()
+    assert 0 <= metrics['coco/AP'] <= 1 and metrics['people/found'] > 0
+
+
+# The tool.
+
+
+def test_runs_are_shared_by_rows_and_the_first_seed_comes_first():
+    ablation = Ablation(['5', '4'], 'crowd', [3, 4], 'w', [])
+    configs = ['feedback_0', 'base', 'feedback_3', 'assign_a_b', 'assign_b_a', 'assign_b_b']
+    assert ablation.runs() == [Run(config, seed) for seed in (3, 4) for config in configs]
+
+
+def test_ae_is_tested_and_not_trained():
+    ablation = Ablation(['1'], 'coco', [0], 'w', ['model.head.max_instances=9', 'test_dataloader.num_workers=0'])
+    learned, ae = ablation.runs()
+    assert learned == Run('lstm2_learned', 0) and ae == Run()
+    with data_chosen('coco'):
+        commands = [stage.command for stage in ablation.stages(ae)]
+        names = [stage.name for stage in ablation.stages(learned)]
+    assert len(commands) == 6 and all(command[0] == 'tools/test.py' for command in commands)
+    assert all(command[2] == 'work_dirs/ae_hg_coco/epoch_300.pth' for command in commands)
+    assert all(command[-1] == 'test_dataloader.num_workers=0' for command in commands)
+    assert not [word for command in commands for word in command if 'model.head' in word]
+    assert 'test_dataloader.dataset.type=OCHumanDataset' in commands[-1]
+    splits = ['COCO', 'OC-val', 'OC-test']
+    assert names == ['train'] + [f'{c}_{split}' for split in splits for c in ('lstm2_learned', 'multiscale')]
+
+
+def test_ae_weights_that_are_not_named():
+    ablation = Ablation(['1'], 'crowd', [0], 'w', ['model.backbone.init_cfg=None'])
+    with data_chosen('crowd'), pytest.raises(ValueError, match='model.backbone.init_cfg is None; name the AE weights'):
+        ablation.stages(Run())
+
+
+def test_the_checkpoint_is_the_last_one_of_the_training():
+    with data_chosen('crowd'):
+        options = ['train_cfg.max_epochs=2']
+        train, *tests = Ablation(['norm'], 'crowd', [5], 'w', options).stages(Run('norm_off', 5))
+    assert train.command[-2:] == [*options, 'randomness.seed=5']
+    assert {stage.command[2] for stage in tests} == {f'{train.work_dir}/epoch_2.pth'}
+
+
+@pytest.mark.parametrize(
+    ('given', 'match'),
+    [
+        (dict(tables=['5', '9']), 'there is no table 9; choose some of 1 2 .*figure6'),
+        (dict(tables=[]), 'no table is named; choose some of 1 2'),
+        (dict(data='mars'), '--data mars is unknown; use crowd or coco'),
+        (dict(seeds=[0, -1]), '--seeds 0 -1: name different numbers'),
+        (dict(seeds=[1, 1]), '--seeds 1 1: name different numbers'),
+        (dict(options=['model.head']), '--cfg-options model.head: write KEY=VALUE'),
+        (dict(options=['modle.head.a=1']), "there is no setting 'modle' in configs/ablations/"),
+    ],
+)
+def test_what_the_tool_refuses(given, match):
+    with pytest.raises(ValueError, match=match):
+        Ablation(**{**dict(tables=['5'], data='crowd', seeds=[0], work_dir='w', options=[]), **given})
+
+
+def test_options_are_read_as_the_tools_read_them():
+    assert parse_options([]) == {}
+    assert parse_options(['a.b=1', 'c=[1,x]', 'd=None']) == {'a.b': 1, 'c': [1, 'x'], 'd': None}
+
+
+# The table.
+
+
+def test_figures_are_mean_deviation_and_number():
+    """By hand: mean 50, squared deviations 4 + 0 + 4, over n - 1 = 2, root 2; by numpy for others."""
+    assert format_figures([48, 50, 52]) == '50.0 ± 2.0 (n=3)'
+    assert format_figures([48.04]) == '48.0 (n=1)' and format_figures([]) == ''
+    values = np.random.default_rng(0).uniform(0, 100, 7)
+    wanted = f'{values.mean():.1f} ± {np.sqrt(((values - values.mean()) ** 2).sum() / 6):.1f} (n=7)'
+    assert format_figures(list(values)) == wanted
+
+
+def test_columns_are_aligned():
+    assert align([['', 'b'], ['long', 'c']]) == ['|      | b |', '|------|---|', '| long | c |']
+
+
+def test_what_is_not_comparable_is_said():
+    assert 'synthetic crowd' in reason_against_paper('crowd', [])
+    assert reason_against_paper('crowd', ['a=1']).endswith('at most; the configs were changed by a=1')
+    assert reason_against_paper('coco', []) == ''
+    assert (
+        reason_against_paper('coco', ['train_dataloader.dataset.data_root=x', 'train_dataloader.num_workers=2']) == ''
+    )
+    changed = reason_against_paper('coco', ['train_cfg.max_epochs=1', 'train_dataloader.dataset.data_root=x'])
+    assert changed == 'not comparable: the configs were changed by train_cfg.max_epochs=1'
+
+
+def with_results(tables, data, seeds, results):
+    """An ablation whose tests gave these AP, by run, config and split."""
+    ablation = Ablation(tables, data, seeds, 'w', [])
+    for run, config, split, ap in results:
+        metrics = {'coco/AP': ap / 100, 'people/count_error': 0.25}
+        ablation.results.setdefault(run, {})[config, split] = metrics
+    return ablation
+
+
+def test_a_table_on_the_papers_data():
+    base = [(Run('base', seed), 'base', split, 50 + seed) for seed in (0, 2) for split in SPLITS['coco']]
+    ablation = with_results(['5'], 'coco', [0, 2], [*base, (Run('feedback_3', 0), 'feedback_3', 'COCO', 40)])
+    ablation.failures[Run('feedback_0', 0)] = 'because.'
+    title, _, header, _, *rows, _, note, _, failed = as_markdown(ablation, '5').splitlines()
+    assert title == '## Table 5: passes of the feedback loop per person'
+    rows = [[cell.strip() for cell in line.split('|')[1:-1]] for line in (header, *rows)]
+    assert rows == [
+        ['', 'COCO AP', 'OC-val AP', 'OC-test AP', 'people off', 'paper COCO', 'paper OC-val', 'paper OC-test'],
+        ['0', 'failed', 'failed', 'failed', '- / - / -', '54.6', '35.1', '28.5'],
+        ['2', *['51.0 ± 1.4 (n=2)'] * 3, '0.25 / 0.25 / 0.25', '58.7', '37.8', '31.7'],
+        ['3 [1]', '40.0 (n=1)', 'not yet', 'not yet', '0.25 / - / -', '57.2', '30.0', '36.3'],
+    ]
+    assert note.startswith('[1] on OCHuman') and failed == 'feedback_0/seed_0 failed: because.'
+
+
+def test_a_table_on_the_crowd_marks_the_papers_figures():
+    text = as_markdown(with_results(['1'], 'crowd', [0], []), '1')
+    header = text.splitlines()[2]
+    assert '| plain AP | occluded AP | people off | paper COCO [3] |' in header and 'OC-val' not in header
+    assert '\n[3] not comparable' in text
+    (line,) = [line for line in text.splitlines() if line.startswith('| AE, one scale')]
+    assert line.split('|')[-2].strip() == '56.6 [4]' and '\n[4] not comparable: the paper quotes AE' in text
+
+
+def test_the_papers_figures_agree_where_it_prints_them_twice():
+    figures = {}
+    for row in [row for name in ('3', '4', '5', '7') for row in PAPER_TABLES[name].rows]:
+        assert figures.setdefault(row.config, row.paper) == row.paper
+
+
+# End to end, through the real command.
+
+OPTIONS = [
+    'model.freeze_backbone=False',
+    'model.backbone.init_cfg=None',
+    'model.backbone.num_stacks=1',
+    'model.backbone.feat_channels=16',
+    'model.backbone.stage_channels=(16,16,16,16)',
+    'model.neck.in_channels=[68]',
+    'model.head.in_channels=68',
+    'model.head.hidden_channels=(8,8,8)',
+    'model.head.max_instances=3',
+    'train_cfg.max_epochs=1',
+    'train_dataloader.dataset.indices=4',
+]
+
+
+def run_tool(work_dir, crowd):
+    roots = [f'{name}_dataloader.dataset.data_root={crowd}/' for name in ('train', 'test')]
+    command = [sys.executable, str(ROOT / 'tools' / 'ablation.py'), 'norm', '--data', 'crowd', '--seeds', '7']
+    command += ['--work-dir', str(work_dir), '--cfg-options', *OPTIONS, *roots]
+    environment = dict(os.environ, OMP_NUM_THREADS='1')
+    return subprocess.run(command, cwd=work_dir, env=environment, capture_output=True, text=True)
+
+
+def test_the_tool_from_end_to_end(crowd, tmp_path):
+    """Two rows, of which the second fails at first: its checkpoint cannot be written where a folder is in the way."""
+    folder = tmp_path / 'crowd'
+    obstacle = folder / 'norm_off' / 'seed_7' / 'train' / 'epoch_1.pth'
+    obstacle.mkdir(parents=True)
+    done = run_tool(tmp_path, crowd)
+    assert done.returncode == 1 and done.stderr.strip().endswith('1 of 2 runs failed; the tables say why'), done.stderr
+    rows = json.loads((folder / 'table_norm.json').read_text())['rows']
+    assert [len(row['ours'][split]['coco/AP']) for row in rows for split in ('plain', 'occluded')] == [1, 1, 0, 0]
+    table = (folder / 'table_norm.md').read_text()
+    assert table.strip() in done.stdout and '(n=1)' in table and '| failed ' in table
+    assert 'norm_off/seed_7 failed: IsADirectoryError' in table
+
+    obstacle.rmdir()
+    done = run_tool(tmp_path, crowd)
+    assert done.returncode == 0, done.stderr
+    log = done.stdout
+    assert log.count('done before') == 3 and log.index('done before') < log.index('norm_off/seed_7, run 2 of 2')
+    assert 'failed' not in (folder / 'table_norm.md').read_text()
+    saved = torch.load(folder / 'norm_off' / 'seed_7' / 'train' / 'epoch_1.pth', weights_only=False)
+    assert saved['meta']['seed'] == 7 and not [name for name in saved['state_dict'] if name.startswith('head.norm')]
+
+    done = run_tool(tmp_path, crowd)
+    assert done.returncode == 0 and done.stdout.count('done before') == 6, done.stderr

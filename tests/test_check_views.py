@@ -1,0 +1,257 @@
+"""What flip and multi-scale testing need of the pipelines: configs that pass, and each thing that can be missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import mmpose
+import numpy as np
+import pytest
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from mmpose.datasets.transforms import BottomupResize, PackPoseInputs
+from mmpose.registry import MODELS, TRANSFORMS
+
+from rnnpose_plugin.apis.check_data import check_config, leaf_datasets
+from rnnpose_plugin.apis.check_views import _ways, check_test_time_views
+
+ROOT = Path(__file__).parent.parent
+TOOLBOX = Path(mmpose.__file__).parent / '.mim' / 'configs' / 'body_2d_keypoint'
+OURS = sorted(path for path in (ROOT / 'configs').rglob('*.py') if path.parent.name != '_base_')
+THEIRS = sorted(
+    path for method in ('associative_embedding', 'cid', 'dekr') for path in TOOLBOX.glob(method + '/*/*.py')
+)
+
+
+def resize(**settings):
+    return dict(type='BottomupResize', input_size=(64, 64), **settings)
+
+
+def pack(*keys):
+    return dict(type='PackPoseInputs', meta_keys=('img_id', 'input_size', *keys))
+
+
+def dataset(*pipeline, **settings):
+    return dict(type='CocoDataset', data_mode='bottomup', ann_file='absent.json', pipeline=list(pipeline), **settings)
+
+
+def config(data, test_cfg, model='FreezableBottomupPoseEstimator', loader='val'):
+    model = dict(type=model, head=dict(num_keypoints=17), test_cfg=test_cfg)
+    return Config({'model': model, f'{loader}_dataloader': dict(dataset=data)})
+
+
+def check(*pipeline, **test_cfg):
+    check_test_time_views(config(dataset(*pipeline), test_cfg))
+
+
+def nine_joints(*swaps):
+    """Metainfo of the nine joints of a body whose left and right ones are each other's swap, or have none."""
+    names = ['head', *(f'{side}_{joint}' for joint in ('hand', 'hip', 'knee', 'foot') for side in ('left', 'right'))]
+    other = {f'{a}_{joint}': f'{b}_{joint}' for joint in swaps for a, b in (('left', 'right'), ('right', 'left'))}
+    joints = {i: dict(name=name, id=i, swap=other.get(name, '')) for i, name in enumerate(names)}
+    ones = [1.0] * 9
+    return dict(dataset_name='nine', keypoint_info=joints, skeleton_info={}, joint_weights=ones, sigmas=ones)
+
+
+@pytest.mark.parametrize('path', OURS + THEIRS, ids=lambda path: path.stem)
+@pytest.mark.parametrize('flip', [False, True])
+def test_the_toolboxs_configs_and_ours_pass(path, flip):
+    cfg = Config.fromfile(path)
+    cfg.model.test_cfg = dict(cfg.model.get('test_cfg') or {}, flip_test=flip)
+    assert cfg.model.type in ('BottomupPoseEstimator', 'FreezableBottomupPoseEstimator')
+    assert any(cfg.get(f'{name}_dataloader') for name in ('val', 'test'))
+    with DefaultScope.overwrite_default_scope('mmengine'):  # what an earlier Runner may have left
+        check_test_time_views(cfg)
+
+
+def test_default_meta_keys_have_flip_indices():
+    check(resize(), dict(type='PackPoseInputs'), flip_test=True)
+    check(resize(), dict(type='mmpose.PackPoseInputs'), flip_test=True)
+    check(resize(), dict(type=PackPoseInputs), flip_test=True)
+
+
+@pytest.mark.parametrize('last', [pack(), dict(type='mmpose.PackPoseInputs', meta_keys=['input_size'])])
+def test_flip_without_flip_indices(last):
+    words = r"flip_test=True needs 'flip_indices' .* val_dataloader \(absent.json\) has meta_keys=\[.*add 'flip_ind"
+    with pytest.raises(ValueError, match=words):
+        check(resize(), pack('flip_indices'), last, flip_test=True)
+    check(resize(), last, flip_test=False)
+    check(resize(), last)
+
+
+def test_flip_without_any_packing():
+    with pytest.raises(ValueError, match="'flip_indices' of every picture, but .* has no PackPoseInputs"):
+        check(resize(), flip_test=True)
+
+
+def test_flip_indices_of_another_number_of_keypoints():
+    cfg = config(dataset(pack('flip_indices')), dict(flip_test=True))
+    cfg.model.head.num_keypoints = 14
+    with pytest.raises(ValueError, match='each of 14 keypoints, but the metainfo of .*absent.json.* has 17'):
+        check_test_time_views(cfg)
+    del cfg.model.head.num_keypoints
+    check_test_time_views(cfg)
+    del cfg.model.head
+    check_test_time_views(cfg)
+
+
+def test_flip_indices_that_exchange_nobody():
+    def check_joints(*swaps):
+        cfg = config(dataset(pack('flip_indices'), metainfo=nine_joints(*swaps)), dict(flip_test=True))
+        cfg.model.head.num_keypoints = 9
+        check_test_time_views(cfg)
+
+    with pytest.raises(ValueError, match='no pairs for left_hand, right_hand, .*give each its swap'):
+        check_joints()
+    check_joints('hand', 'hip', 'knee', 'foot')
+
+
+def test_joints_without_sides_need_no_pairs():
+    info = nine_joints()
+    for number, joint in info['keypoint_info'].items():
+        joint['name'] = f'tail_{number}'
+    cfg = config(dataset(pack('flip_indices'), metainfo=info), dict(flip_test=True))
+    cfg.model.head.num_keypoints = 9
+    check_test_time_views(cfg)
+
+
+def test_multi_scale_passes_with_scales_and_their_key():
+    check(resize(aug_scales=[0.5, 2.0]), pack('aug_scales'), multiscale_test=True)
+    check(resize(aug_scales=[0.5]), pack('aug_scales', 'flip_indices'), multiscale_test=True, flip_test=True)
+    check(dict(resize(aug_scales=[0.5]), type=BottomupResize), pack('aug_scales'), multiscale_test=True)
+
+
+def test_multi_scale_without_the_key():
+    """Nor do the toolbox's default keys contain it; if this fails, it has been added."""
+    for packing, given in ((pack(), r"\['img_id', 'input_size'\]"), (dict(type='PackPoseInputs'), r'\[.*')):
+        words = rf"multiscale_test=True needs 'aug_scales' .* has meta_keys={given}; add 'aug_scales'"
+        with pytest.raises(ValueError, match=words):
+            check(resize(aug_scales=[0.5]), packing, multiscale_test=True)
+
+
+@pytest.mark.parametrize(
+    'first, words',
+    [
+        (resize(), 'has aug_scales=None'),
+        (resize(aug_scales=[]), r'has aug_scales=\[\]'),
+        (resize(aug_scales=(0.5, 2.0)), r'has aug_scales=\(0.5, 2.0\)'),  # the toolbox asserts a list
+        (resize(aug_scales=0.5), 'has aug_scales=0.5'),
+        (dict(type='LoadImage'), 'has no BottomupResize'),
+    ],
+)
+def test_multi_scale_without_scales(first, words):
+    with pytest.raises(ValueError, match=f'needs a list of further scales, but .*{words}; set aug_scales, such as'):
+        check(first, pack('aug_scales'), multiscale_test=True)
+
+
+@pytest.mark.parametrize('test_cfg', [None, dict(), dict(multiscale_test=False), dict(flip_test=True)])
+def test_scales_without_multi_scale(test_cfg):
+    cfg = config(dataset(resize(aug_scales=[0.5]), dict(type='PackPoseInputs')), test_cfg)
+    with pytest.raises(ValueError, match=r'has aug_scales=\[0.5\], but model.test_cfg.multiscale_test is off.*set'):
+        check_test_time_views(cfg)
+    cfg.val_dataloader.dataset.pipeline[0].aug_scales = None
+    check_test_time_views(cfg)
+
+
+def test_the_last_step_of_a_kind_counts():
+    check(resize(aug_scales=[0.5]), resize(), pack(), pack('flip_indices'), flip_test=True)
+
+
+def test_steps_inside_steps_are_seen():
+    step = dict(type='RandomChoice', transforms=[[resize(aug_scales=[0.5])], [pack()]])
+    with pytest.raises(ValueError, match='multiscale_test is off'):
+        check(step)
+    with pytest.raises(ValueError, match=r"meta_keys=\['img_id', 'input_size'\]"):
+        check(step, flip_test=True)
+
+
+# data loaders and wrappers
+
+
+@pytest.mark.parametrize('loader', ['val', 'test'])
+def test_both_loaders_are_looked_at(loader):
+    cfg = config(dataset(pack()), dict(flip_test=True), loader=loader)
+    with pytest.raises(ValueError, match=rf'{loader}_dataloader \(absent.json\)'):
+        check_test_time_views(cfg)
+    check_test_time_views(cfg, {'val': ['test'], 'test': ['val']}[loader])
+    cfg[f'{loader}_dataloader'] = None
+    check_test_time_views(cfg)
+
+
+def test_training_pipelines_may_do_what_they_want():
+    check_test_time_views(config(dataset(resize(aug_scales=[0.5]), pack()), dict(flip_test=True), loader='train'))
+
+
+@pytest.mark.parametrize('model', ['TopdownPoseEstimator', 'Unknown', None])
+def test_other_models_are_left_alone(model):
+    cfg = config(dataset(resize(aug_scales=[0.5]), pack()), dict(flip_test=True), model=model)
+    check_test_time_views(cfg)
+    del cfg.model.type
+    check_test_time_views(cfg)
+
+
+@pytest.mark.parametrize('name', ['BottomupPoseEstimator', 'mmpose.BottomupPoseEstimator', 'class'])
+def test_bottom_up_models_by_name_or_class(name):
+    cfg = config(dataset(pack()), dict(flip_test=True), model=name)
+    if name == 'class':
+        cfg.model.type = MODELS.get('BottomupPoseEstimator')
+    with pytest.raises(ValueError, match='flip_indices'):
+        check_test_time_views(cfg)
+
+
+WRAPPERS = [
+    lambda *inner: dict(type='RepeatDataset', times=2, dataset=inner[-1]),
+    lambda *inner: dict(type='ConcatDataset', datasets=list(inner)),
+    lambda *inner: dict(type='ConcatDataset', datasets=[dict(type='RepeatDataset', dataset=d) for d in inner]),
+]
+
+
+@pytest.mark.parametrize('wrap', WRAPPERS)
+def test_every_data_set_of_a_wrapper_is_looked_at(wrap):
+    good, bad = dataset(pack('flip_indices')), dataset(pack(), data_root='other')
+    check_test_time_views(config(wrap(good, good), dict(flip_test=True)))
+    with pytest.raises(ValueError, match='flip_indices'):
+        check_test_time_views(config(wrap(good, bad), dict(flip_test=True)))
+    data = wrap(good, bad)
+    assert [way[0] for way in _ways(data)] == list(leaf_datasets(data))
+
+
+def combined(*pipeline, inner=(), metainfo=None):
+    metainfo = metainfo or dict(from_file='configs/_base_/datasets/coco.py')
+    data = [dict(type='RepeatDataset', times=1, dataset=dataset(*inner))]
+    return dict(type='CombinedDataset', metainfo=metainfo, datasets=data, pipeline=list(pipeline))
+
+
+def test_pipeline_of_a_wrapper_comes_after_those_inside():
+    check_test_time_views(config(combined(pack('flip_indices'), inner=[pack()]), dict(flip_test=True)))
+    with pytest.raises(ValueError, match='flip_indices'):
+        check_test_time_views(config(combined(pack(), inner=[pack('flip_indices')]), dict(flip_test=True)))
+
+
+def test_metainfo_of_a_wrapper_replaces_that_inside():
+    """So a data set of other keypoints may be converted inside."""
+    joints = nine_joints('hand', 'hip', 'knee', 'foot')
+    cfg = config(combined(pack('flip_indices'), metainfo=joints), dict(flip_test=True))
+    with pytest.raises(ValueError, match='each of 17 keypoints, but .* has 9'):
+        check_test_time_views(cfg)
+    cfg.model.head.num_keypoints = 9
+    check_test_time_views(cfg)
+
+
+def test_a_run_looks_before_it_reads_annotations():
+    cfg = config(dataset(pack()), dict(flip_test=True), loader='test')
+    with pytest.raises(ValueError, match='flip_indices'):
+        check_config(cfg, training=False)
+    check_config(cfg, training=True)  # does not test
+    cfg = config(dataset(pack()), dict(flip_test=True), loader='val')
+    with pytest.raises(ValueError, match='flip_indices'):
+        check_config(cfg, training=True)
+    check_config(cfg, training=False)
+
+
+def test_the_scales_reach_the_model_through_the_meta_keys_alone():
+    for keys, expected in ((('aug_scales',), [1.0]), ((), None)):
+        results = dict(img=np.zeros((48, 64, 3), np.uint8), ori_shape=(48, 64))
+        for step in (resize(aug_scales=[1.0]), pack(*keys)):
+            results = TRANSFORMS.build(step)(results)
+        assert results['data_samples'].metainfo.get('aug_scales') == expected

@@ -1,0 +1,57 @@
+"""The paper's tables, trained and tested here: ``python tools/ablation.py 5 --data crowd --seeds 0 1 2``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from pathlib import Path
+
+from mmengine.logging import MMLogger
+
+from rnnpose_plugin.apis.ablation import SPLITS, Ablation
+from rnnpose_plugin.apis.ablation_report import as_markdown, list_tables, write_tables
+from rnnpose_plugin.apis.paper_tables import PAPER_TABLES
+from rnnpose_plugin.apis.report import one_sentence_errors
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Make the paper's tables again. Paths are relative to the repository.")
+    parser.add_argument('tables', nargs='*', metavar='TABLE', help=f'any of {" ".join(PAPER_TABLES)}')
+    parser.add_argument('--data', default='crowd', help=f'{" or ".join(SPLITS)} (default: %(default)s)')
+    parser.add_argument('--seeds', nargs='+', type=int, default=[0], help='of the trainings (default: 0)')
+    parser.add_argument('--work-dir', default='work_dirs/ablation', help='default: %(default)s')
+    parser.add_argument('--fresh', action='store_true', help='repeat what is done')
+    parser.add_argument('--list', action='store_true', help='print tables and configs, and run nothing')
+    parser.add_argument(
+        '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='for every training and its tests'
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    if args.list:
+        print(list_tables())
+        return
+    os.chdir(ROOT)
+    # mmengine tells of ABLATION_DATA at every config that it reads.
+    MMLogger.get_current_instance().setLevel(logging.WARNING)
+    with one_sentence_errors(args.work_dir):
+        ablation = Ablation(args.tables, args.data, args.seeds, args.work_dir, args.cfg_options)
+        try:
+            for _ in ablation.run(args.fresh):
+                write_tables(ablation)
+        except KeyboardInterrupt:
+            sys.exit('stopped; the same command goes on from here')
+        print(*(f'\n{as_markdown(ablation, name)}' for name in args.tables), sep='\n')
+        print(f'\nas files: {ablation.folder}/table_*.md and .json')
+        if ablation.failures:
+            sys.exit(f'{len(ablation.failures)} of {len(ablation.runs())} runs failed; the tables say why')
+
+
+if __name__ == '__main__':
+    main()

@@ -27,6 +27,7 @@ model = dict(
         stop_threshold=0.2689414213699951,  # omega = sigmoid(-1)
         decoder=codec,
     ),
+    test_cfg=dict(flip_test=False, multiscale_test=False, ae_refinement=False),
 )
 
 train_dataloader = dict(

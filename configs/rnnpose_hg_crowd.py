@@ -30,6 +30,7 @@ model = dict(
         heatmap_loss=dict(type='HungarianHeatmapLoss', reduction='keypoint_mean'),
         decoder=codec,
     ),
+    test_cfg=dict(flip_test=False, multiscale_test=False, ae_refinement=False),
 )
 
 train_dataloader = dict(

@@ -306,6 +306,7 @@ def test_a_table_on_the_crowd_marks_the_papers_figures():
     assert '\n[3] not comparable' in text
     (line,) = [line for line in text.splitlines() if line.startswith('| AE, one scale')]
     assert line.split('|')[-2].strip() == '56.6 [4]' and '\n[4] not comparable: the paper quotes AE' in text
+    assert text.count('the paper quotes AE') == 1 and '| 65.5 [4]' in text
 
 
 def test_the_papers_figures_agree_where_it_prints_them_twice():
@@ -348,6 +349,7 @@ def test_the_tool_from_end_to_end(crowd, tmp_path):
     assert done.returncode == 1 and done.stderr.strip().endswith('1 of 2 runs failed; the tables say why'), done.stderr
     rows = json.loads((folder / 'table_norm.json').read_text())['rows']
     assert [len(row['ours'][split]['coco/AP']) for row in rows for split in ('plain', 'occluded')] == [1, 1, 0, 0]
+    assert 'Using env variable' not in done.stdout
     table = (folder / 'table_norm.md').read_text()
     assert table.strip() in done.stdout and '(n=1)' in table and '| failed ' in table
     assert 'norm_off/seed_7 failed: IsADirectoryError' in table

@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import mmpose
-import numpy as np
 import pytest
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmpose.datasets.transforms import BottomupResize, PackPoseInputs
-from mmpose.registry import MODELS, TRANSFORMS
+from mmpose.registry import MODELS
 
 from rnnpose_plugin.apis.check_data import check_config, leaf_datasets
 from rnnpose_plugin.apis.check_views import _ways, check_test_time_views
@@ -27,8 +26,12 @@ def resize(**settings):
     return dict(type='BottomupResize', input_size=(64, 64), **settings)
 
 
-def pack(*keys):
-    return dict(type='PackPoseInputs', meta_keys=('img_id', 'input_size', *keys))
+def pack(*keys, kind='PackPoseInputs'):
+    return dict(type=kind, meta_keys=('img_id', 'input_size', *keys))
+
+
+def pack_scales(*keys):
+    return pack('aug_scales', *keys, kind='PackPoseScales')
 
 
 def dataset(*pipeline, **settings):
@@ -116,9 +119,28 @@ def test_joints_without_sides_need_no_pairs():
 
 
 def test_multi_scale_passes_with_scales_and_their_key():
-    check(resize(aug_scales=[0.5, 2.0]), pack('aug_scales'), multiscale_test=True)
-    check(resize(aug_scales=[0.5]), pack('aug_scales', 'flip_indices'), multiscale_test=True, flip_test=True)
-    check(dict(resize(aug_scales=[0.5]), type=BottomupResize), pack('aug_scales'), multiscale_test=True)
+    check(resize(aug_scales=[0.5, 2.0]), pack_scales(), multiscale_test=True)
+    check(resize(aug_scales=[0.5]), pack_scales('flip_indices'), multiscale_test=True, flip_test=True)
+    check(dict(resize(aug_scales=[0.5]), type=BottomupResize), pack_scales(), multiscale_test=True)
+
+
+def test_multi_scale_with_parts_that_take_one_size():
+    cfg = config(dataset(resize(aug_scales=[0.5]), pack_scales()), dict(multiscale_test=True))
+    for kind in (None, dict(type='PoseScalesPreprocessor')):
+        cfg.model.data_preprocessor = kind
+        check_test_time_views(cfg)
+    cfg.model.data_preprocessor = dict(type='PoseDataPreprocessor')
+    words = r'model\.data_preprocessor has the type PoseDataPreprocessor, .*; use PoseScalesPreprocessor'
+    with pytest.raises(ValueError, match=words):
+        check_test_time_views(cfg)
+    cfg.model.type = 'BottomupPoseEstimator'
+    with pytest.raises(ValueError, match='model has the type BottomupPoseEstimator, .*; use Freezable'):
+        check_test_time_views(cfg)
+    words = 'val_dataloader .* has the type PackPoseInputs, which takes a picture in one size only; use PackPoseScales'
+    with pytest.raises(ValueError, match=words):
+        check(resize(aug_scales=[0.5]), pack('aug_scales'), multiscale_test=True)
+    cfg.model.test_cfg.multiscale_test, cfg.val_dataloader.dataset.pipeline[0].aug_scales = False, None
+    check_test_time_views(cfg)
 
 
 def test_multi_scale_without_the_key():
@@ -247,11 +269,3 @@ def test_a_run_looks_before_it_reads_annotations():
     with pytest.raises(ValueError, match='flip_indices'):
         check_config(cfg, training=True)
     check_config(cfg, training=False)
-
-
-def test_the_scales_reach_the_model_through_the_meta_keys_alone():
-    for keys, expected in ((('aug_scales',), [1.0]), ((), None)):
-        results = dict(img=np.zeros((48, 64, 3), np.uint8), ori_shape=(48, 64))
-        for step in (resize(aug_scales=[1.0]), pack(*keys)):
-            results = TRANSFORMS.build(step)(results)
-        assert results['data_samples'].metainfo.get('aug_scales') == expected

@@ -10,7 +10,15 @@ from mmengine.registry import Registry
 from mmpose.datasets.datasets.utils import parse_pose_metainfo
 from mmpose.datasets.transforms import BottomupResize, PackPoseInputs
 from mmpose.models import BottomupPoseEstimator
+from mmpose.models.data_preprocessors import PoseDataPreprocessor
 from mmpose.registry import DATASETS, MODELS, TRANSFORMS
+
+# Parts of the toolbox that fail on several sizes of a picture, and what mends them; PackPoseScales tells how they fail.
+MENDED_BY = {
+    BottomupPoseEstimator: 'FreezableBottomupPoseEstimator',
+    PoseDataPreprocessor: 'PoseScalesPreprocessor',
+    PackPoseInputs: 'PackPoseScales',
+}
 
 # One way of pictures to the model: the data set they come from, the metainfo in force, and all steps of the pipelines.
 Way = tuple[dict, dict | None, tuple[dict, ...]]
@@ -38,6 +46,9 @@ def check_test_time_views(cfg: Config, loaders: Iterable[str] = ('val', 'test'))
                 _check_meta_key(steps, 'flip_indices', 'flip_test', where)
                 _check_flip_indices(dataset_cfg, metainfo, num_keypoints, where)
             _check_scales(steps, test_cfg.get('multiscale_test', False), where)
+            if test_cfg.get('multiscale_test', False):
+                _check_meta_key(steps, 'aug_scales', 'multiscale_test', where)
+                _check_mended(cfg.model, steps, where)
 
 
 def _ways(dataset_cfg: dict, metainfo: dict | None = None, later_steps: tuple[dict, ...] = ()) -> Iterator[Way]:
@@ -60,11 +71,14 @@ def _flat(steps: Iterable[dict]) -> Iterator[dict]:
             yield from _flat(step.get('transforms') or ())
 
 
-def _is_kind(cfg: dict, registry: Registry, kind: type) -> bool:
-    """Whether a config builds a class, or one derived from it; its type is a name, in new-style configs the class."""
+def _class_of(cfg: dict, registry: Registry) -> type | None:
+    """What a config builds; its type is a name, in new-style configs the class itself."""
     found = cfg.get('type')
-    if isinstance(found, str):
-        found = registry.get(found)
+    return registry.get(found) if isinstance(found, str) else found
+
+
+def _is_kind(cfg: dict, registry: Registry, kind: type) -> bool:
+    found = _class_of(cfg, registry)
     return isinstance(found, type) and issubclass(found, kind)
 
 
@@ -113,12 +127,23 @@ def _check_scales(steps: tuple[dict, ...], multiscale_test: bool, where: str) ->
             f'the pipeline of {where} has aug_scales={scales}, but model.test_cfg.multiscale_test is off and the model '
             'takes one size; set model.test_cfg.multiscale_test=True, or remove aug_scales from BottomupResize'
         )
-    if not multiscale_test:
-        return
-    if not scales or not isinstance(scales, list):
+    if multiscale_test and (not scales or not isinstance(scales, list)):
         given = 'has no BottomupResize' if resize is None else f'has aug_scales={scales}'
         raise ValueError(
             f'model.test_cfg.multiscale_test=True needs a list of further scales, but the pipeline of {where} {given}; '
             'set aug_scales, such as [0.5, 2.0], in its BottomupResize, or set multiscale_test=False'
         )
-    _check_meta_key(steps, 'aug_scales', 'multiscale_test', where)
+
+
+def _check_mended(model: dict, steps: tuple[dict, ...], where: str) -> None:
+    places = {
+        'model': _class_of(model, MODELS),
+        'model.data_preprocessor': _class_of(model.get('data_preprocessor') or {}, MODELS),
+        f'the pipeline of {where}': type(_last(steps, PackPoseInputs)),
+    }
+    for place, used in places.items():
+        if used in MENDED_BY:
+            raise ValueError(
+                f'model.test_cfg.multiscale_test=True, but {place} has the type {used.__name__}, which takes a picture '
+                f'in one size only; use {MENDED_BY[used]} in its place, or set multiscale_test=False'
+            )

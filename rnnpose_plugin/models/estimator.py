@@ -93,10 +93,11 @@ class FreezableBottomupPoseEstimator(BottomupPoseEstimator):
             raise ValueError(
                 f'multiscale_test=True needs the list of scales, but the samples have aug_scales={scales}; set '
                 "aug_scales=[...] in the test pipeline's BottomupResize and add 'aug_scales' to the meta_keys of its "
-                'PackPoseInputs.'
+                'PackPoseScales.'
             )
         elif not several or len(inputs) != len(scales) + 1:
             raise ValueError(
                 f'multiscale_test=True with aug_scales={scales} needs {len(scales) + 1} sizes of a picture, but '
-                f'{len(inputs) if several else 1} came; collate each size into a tensor of its own.'
+                f"{len(inputs) if several else 1} came; use PackPoseScales and, as the model's data_preprocessor, "
+                'PoseScalesPreprocessor.'
             )

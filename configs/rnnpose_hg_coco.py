@@ -25,6 +25,8 @@ model = dict(
         hidden_channels=(68, 34, 17),
         feedback_passes=2,
         stop_threshold=0.2689414213699951,  # omega = sigmoid(-1)
+        heatmap_loss=dict(type='HungarianHeatmapLoss', undercount='confident', overcount='first'),  # (a, a')
+        stop_loss=dict(type='StopLoss'),
         decoder=codec,
     ),
     test_cfg=dict(flip_test=False, multiscale_test=False, ae_refinement=False),
@@ -46,4 +48,8 @@ train_cfg = dict(max_epochs=9, val_interval=1)
 optim_wrapper = dict(optimizer=dict(type='Adam', lr=1e-4))
 param_scheduler = [dict(type='MultiStepLR', by_epoch=True, begin=0, end=9, milestones=[4], gamma=0.1)]
 auto_scale_lr = dict(base_batch_size=1)
+# Without these the log would show the last iteration's parts beside the mean of their sum.
+log_processor = dict(
+    custom_cfg=[dict(data_src=part, method_name='mean', window_size=50) for part in ('heatmap', 'stop')]
+)
 default_hooks = dict(chunked_backprop=dict(type='ChunkedBackpropHook', chunk_size=8))

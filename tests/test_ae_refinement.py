@@ -107,3 +107,8 @@ def test_tags_that_do_not_fit_the_joints_are_refused():
     cells, scores, heatmaps, tags = scene(1, 1, 0)
     with pytest.raises(ValueError, match='4 tag maps for 5 joints.*multiple of 5'):
         fill_missing(cells, scores, heatmaps, tags[:-1], 0.1)
+
+
+def test_tags_of_another_size_are_refused():
+    with pytest.raises(ValueError, match='16 x 12 cells, but the heatmaps 8 x 6'):
+        fill_missing(torch.zeros(1, 2, 2), torch.ones(1, 2), torch.zeros(2, 6, 8), torch.zeros(2, 12, 16), 0.1)

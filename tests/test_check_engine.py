@@ -171,3 +171,61 @@ def test_torch_has_no_sync_bn_for_the_cpu(fake_processes):
     with pytest.raises(ValueError, match='expected input tensor to be on GPU'):
         model.train().backbone(torch.rand(2, 3, 32, 32))
     model.eval().backbone(torch.rand(2, 3, 32, 32))
+
+
+# Chunks and accumulation
+
+
+def chunks(parts=1, launcher='none', custom_hooks=(), passes=2, checkpoint=None, **hook):
+    hook = dict(type='ChunkedBackpropHook', **hook)
+    return config(
+        model=dict(head=dict(feedback_passes=passes)),
+        default_hooks=dict(chunked_backprop=hook, checkpoint=checkpoint),
+        custom_hooks=list(custom_hooks),
+        optim_wrapper=dict(accumulative_counts=parts),
+        launcher=launcher,
+    )
+
+
+@pytest.mark.parametrize(
+    ('settings', 'match'),
+    [
+        (dict(mode='step', parts=3), 'chunk_size=8 .*accumulative_counts=3 equal parts'),
+        (dict(mode='step', chunk_size=6, parts=4), 'chunk_size=6 .*accumulative_counts=4 equal parts'),
+        (dict(passes=0, custom_hooks=[dict(type='mmpose.TeacherForcingHook')]), 'feedback_passes is 0'),
+        (dict(parts=4, checkpoint=dict(by_epoch=False, interval=6)), 'interval=6 .*accumulative_counts=4'),
+    ],
+)
+def test_chunks_that_cannot_be(settings, match):
+    with pytest.raises(ValueError, match=match):
+        check_engine(chunks(**settings), training=True)
+    check_engine(chunks(**settings), training=False)
+
+
+@pytest.mark.parametrize(
+    'settings',
+    [
+        dict(parts=3),
+        dict(mode='step', parts=4),
+        dict(mode='step', chunk_size=1),
+        dict(chunk_size=None),
+        dict(parts=3, checkpoint=dict(by_epoch=False, interval=6)),
+        dict(parts=3, checkpoint=dict(interval=1)),
+        dict(custom_hooks=[dict(type='TeacherForcingHook')]),
+        dict(passes=0),
+    ],
+)
+def test_chunks_that_can(settings):
+    check_engine(chunks(**settings), training=True)
+
+
+@pytest.mark.parametrize(
+    ('launcher', 'environment', 'size'), [('pytorch', TORCHRUN, 'WORLD_SIZE'), ('slurm', SRUN, 'SLURM_NTASKS')]
+)
+def test_a_step_per_chunk_is_for_one_process(started_by, launcher, environment, size):
+    started_by(environment)
+    check_engine(chunks(mode='step', launcher=launcher), training=True)
+    started_by({size: '2'})
+    with pytest.raises(ValueError, match="mode='step'.*2 processes"):
+        check_engine(chunks(mode='step', launcher=launcher), training=True)
+    check_engine(chunks(launcher=launcher), training=True)

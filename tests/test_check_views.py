@@ -269,3 +269,9 @@ def test_a_run_looks_before_it_reads_annotations():
     with pytest.raises(ValueError, match='flip_indices'):
         check_config(cfg, training=True)
     check_config(cfg, training=False)
+
+
+def test_scales_that_do_not_fit_the_networks_stride_are_refused():
+    check(resize(aug_scales=[1.5]), pack_scales(), multiscale_test=True)
+    with pytest.raises(ValueError, match=r'aug_scales=\[0.7\].*multiples of'):
+        check(resize(aug_scales=[0.7]), pack_scales(), multiscale_test=True)

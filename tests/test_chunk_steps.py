@@ -5,6 +5,9 @@ from itertools import permutations
 import pytest
 import torch
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
+from mmengine.structures import InstanceData
+from mmpose.registry import MODELS
+from mmpose.structures import PoseDataSample
 from torch import nn
 
 from rnnpose_plugin.engine.chunked_backprop import (
@@ -29,10 +32,13 @@ class Model(nn.Module):
         super().__init__()
         torch.manual_seed(0)
         self.below = nn.Conv2d(3, C, 3, padding=1)
-        self.decoder = RecurrentDecoder(C, K, hidden_channels=(6, 4), noise=0.0)
+        self.decoder, self.refiner = RecurrentDecoder(C, K, hidden_channels=(6, 4), noise=0.0), None
         self.decoder.to_stop.bias.data.fill_(-9)  # the sequence ends after z + 1
         self.image = torch.randn(1, 3, H, W)
         self.truth = torch.rand(1, PEOPLE, K, H, W)
+
+    def features(self):
+        return self.below(self.image)
 
     def sequence(self, chunk_size):
         targets = Targets(self.truth, torch.ones(1, PEOPLE, K), [PEOPLE])
@@ -80,9 +86,10 @@ def algorithm_1(model, chunk, max_norm=None, backprops=1, autocast=False):
     optimizer, decoder = model.optimizer(), model.decoder
     optimizer.zero_grad()
     with torch.autocast('cpu', torch.bfloat16, enabled=autocast):
-        features = model.below(model.image)
+        features = model.features()
     leaf = features.detach().requires_grad_()
     free, states, total, done = list(range(PEOPLE)), decoder.lstm.initial_state(1, H, W), 0.0, 0
+    second_states = model.refiner and model.refiner.lstm.initial_state(1, H, W)
     part = chunk // backprops
     while done < PEOPLE + 1:
         steps = range(done, min(done + part, PEOPLE + 1))
@@ -102,8 +109,16 @@ def algorithm_1(model, chunk, max_norm=None, backprops=1, autocast=False):
             )
 
         order = min(permutations(free, len(people)), key=norms)
+        outputs = [maps]
+        if model.refiner:  # in the order of LSTM1
+            outputs.append({})
+            gates = model.refiner.start(leaf)[0]
+            for t in people:
+                outputs[1][t], second_states = model.refiner.run_passes(gates, second_states, given=maps[t])
+            second_states = [(h.detach(), c.detach()) for h, c in second_states]
         for n, t in zip(order, people):
-            loss = loss + (maps[t][0].float() - model.truth[0, n]).square().sum()
+            for shown in outputs:
+                loss = loss + (shown[t][0].float() - model.truth[0, n]).square().sum()
         free = [n for n in free if n not in order]
         loss.backward()
         total, done = total + loss.item(), steps[-1] + 1
@@ -197,6 +212,48 @@ def test_under_autocast_every_chunk_sees_the_weights_of_the_step_before():
     by_the_hook(ours, CpuAmp(ours.optimizer()), 2, autocast=True)
     algorithm_1(expected, 2, autocast=True)  # a context per chunk
     assert_same_weights(ours, expected, **CLOSE)
+
+
+class WithHead(Model):
+    """The real head, with norm and LSTM2, in the place of the decoder."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = MODELS.build(
+            dict(
+                type='RecurrentPoseHead',
+                in_channels=C,
+                num_keypoints=K,
+                decoder=dict(type='InstanceHeatmap', input_size=(4 * W, 4 * H), heatmap_size=(W, H), sigma=1.0),
+                hidden_channels=(6, 4),
+                second_lstm=dict(hidden_channels=(5,)),
+                heatmap_loss=dict(type='HungarianHeatmapLoss', undercount='all'),
+            )
+        )
+        self.decoder, self.refiner = self.head.rnn, self.head.refiner
+        self.decoder.noise = 0.0
+        self.decoder.to_stop.bias.data.fill_(-9)
+        joints = torch.rand(PEOPLE, K, 2) * 5
+        self.truth = self.head.decoder.render(joints, torch.ones(PEOPLE, K))[None]
+        self.labels = InstanceData(keypoint_labels=joints, keypoint_weights=torch.ones(PEOPLE, K))
+
+    def features(self):
+        return self.head.norm(super().features())
+
+
+def test_the_head_steps_with_backbone_norm_and_both_lstms():
+    """Three chunks: two steps inside the loss and the train loop's own, which takes what is below along."""
+    ours, expected = WithHead(), WithHead()
+    wrapper = OptimWrapper(ours.optimizer())
+    ours.head.chunk_size, ours.head.chunk_step = 2, ChunkStep(wrapper)
+    sample = PoseDataSample()
+    sample.gt_instance_labels = ours.labels
+    losses = ours.head.loss((ours.below(ours.image),), [sample])
+    wrapper.update_params(losses['loss'])
+    assert losses['loss'].item() == pytest.approx(algorithm_1(expected, 2), rel=1e-5)
+    for (name, a), b, before in zip(ours.named_parameters(), expected.parameters(), WithHead().parameters()):
+        assert not torch.equal(a, before), f'{name} was not trained'
+        torch.testing.assert_close(a, b, **CLOSE)
 
 
 class Runner:

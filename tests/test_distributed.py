@@ -1,44 +1,54 @@
 """Two processes whose images need different numbers of chunks: nobody waits forever, and gradients are averaged.
 
-They are those of one process that trains on both images in one batch.
+They are those of one process that trains on both images in one batch; the head is the real one, with LSTM2 and norm.
 """
 
+import pytest
 import torch
+from mmengine.structures import InstanceData
+from mmpose.registry import HOOKS, MODELS
+from mmpose.structures import PoseDataSample
 from torch import distributed, multiprocessing, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from rnnpose_plugin.engine.chunked_backprop import backprop_in_chunks
-from rnnpose_plugin.models.matched_loss import HungarianHeatmapLoss, StopLoss
-from rnnpose_plugin.models.recurrent_decoder import RecurrentDecoder
-from rnnpose_plugin.models.training_sequence import SequenceRules, Targets, TrainingSequence
+import rnnpose_plugin  # noqa: F401 (the spawned processes have no conftest)
 
 K, PEOPLE = 3, (1, 9)  # with T = 2: 1 chunk on one rank, 5 on the other
+CODEC = dict(type='InstanceHeatmap', input_size=(28, 24), heatmap_size=(7, 6), sigma=1.0)
 
 
 class Model(nn.Module):
-    """A feature convolution and the decoder; its forward is the loss of images with so many people."""
+    """A feature convolution and the head; its forward is the loss of images with so many people."""
 
     def __init__(self):
         super().__init__()
         torch.manual_seed(0)
         self.features = nn.Conv2d(3, 5, 3, padding=1)
-        self.decoder = RecurrentDecoder(5, K, hidden_channels=(6, 4), noise=0.0)
-        self.decoder.to_stop.bias.data.fill_(-9)
+        self.head = MODELS.build(
+            dict(
+                type='RecurrentPoseHead',
+                in_channels=5,
+                num_keypoints=K,
+                decoder=CODEC,
+                hidden_channels=(6, 4),
+                second_lstm=dict(hidden_channels=(5,), order='inverse'),
+                heatmap_loss=dict(type='HungarianHeatmapLoss', undercount='all'),
+            )
+        )
+        self.head.rnn.noise = 0.0
+        self.head.rnn.to_stop.bias.data.fill_(-9)  # sequences end after z + 1
+        self.head.chunk_size = 2
 
     def forward(self, *people):
-        images = torch.zeros(len(people), 3, 6, 7)
-        heatmaps, weights = torch.zeros(len(people), max(people), K, 6, 7), torch.zeros(len(people), max(people), K)
+        images, samples = torch.zeros(len(people), 3, 6, 7), []
         for row, count in enumerate(people):
             generator = torch.Generator().manual_seed(count)
-            heatmaps[row, :count] = torch.rand(count, K, 6, 7, generator=generator)
-            images[row] = torch.rand(3, 6, 7, generator=generator)
-            weights[row, :count] = 1
-        targets = Targets(heatmaps, weights, list(people))
-        losses = HungarianHeatmapLoss(undercount='all'), StopLoss()
-        sequence = TrainingSequence(self.decoder, *losses, targets, SequenceRules(0.27, chunk_size=2))
-        static_gates, _ = self.decoder.start(self.features(images))
-        loss, _ = backprop_in_chunks(sequence.chunks, [static_gates], list(self.decoder.parameters()))
-        return loss
+            images[row] = count + torch.rand(3, 6, 7, generator=generator)  # the ranks' statistics differ
+            sample = PoseDataSample()
+            joints = torch.rand(count, K, 2, generator=generator) * 5
+            sample.gt_instance_labels = InstanceData(keypoint_labels=joints, keypoint_weights=torch.ones(count, K))
+            samples.append(sample)
+        return self.head.loss((self.features(images),), samples)['loss']
 
 
 def gradients(model, *people):
@@ -52,16 +62,23 @@ def train_on_one_rank(rank, folder):
     model = DistributedDataParallel(Model())
     for _ in range(2):  # a second iteration would hang if a parameter had been left waiting in the first
         found = gradients(model, PEOPLE[rank])
-    torch.save(found, f'{folder}/{rank}.pt')
+    torch.save(dict(found, running_var=model.module.head.norm.running_var), f'{folder}/{rank}.pt')
+    with pytest.raises(ValueError, match="mode='step'.*2 processes"):
+        runner = type('Runner', (), dict(model=model, optim_wrapper=None))
+        HOOKS.build(dict(type='ChunkedBackpropHook', mode='step')).before_train(runner)
     distributed.destroy_process_group()
 
 
 def test_ranks_with_different_numbers_of_chunks(tmp_path):
     multiprocessing.spawn(train_on_one_rank, (str(tmp_path),), nprocs=2)
-    first, second, together = (gradients(Model(), *people) for people in (PEOPLE[:1], PEOPLE[1:], PEOPLE))
+    joint = Model()
+    for _ in range(2):
+        together = gradients(joint, *PEOPLE)
+    together['running_var'] = joint.head.norm.running_var
     for rank in (0, 1):
         for name, gradient in torch.load(tmp_path / f'{rank}.pt').items():
             # float32, summed in another order
-            torch.testing.assert_close(gradient, (first[name] + second[name]) / 2, rtol=1e-4, atol=1e-5)
-            torch.testing.assert_close(gradient, together[name], rtol=1e-4, atol=1e-5)
-    assert max(gradient.abs().max() for gradient in together.values()) > 1
+            torch.testing.assert_close(
+                gradient, together[name], rtol=1e-3, atol=1e-4, msg=lambda t, n=name: f'{n}: {t}'
+            )
+    assert all(gradient.abs().max() > 1e-2 for gradient in together.values())

@@ -1,5 +1,9 @@
 """Finished stages are not run again; changed, interrupted and failed ones are."""
 
+import subprocess
+import sys
+import time
+
 import pytest
 
 from rnnpose_plugin.apis.stages import Stage, finished, run_stages
@@ -37,6 +41,31 @@ def test_a_changed_config_changes_the_stage(tmp_path):
         config.write_text(text)
         run_stages([stage(tmp_path, 'one', config=str(config))], tmp_path)
     assert ran(tmp_path) == ['one', 'one']
+
+
+def test_an_input_that_was_written_again_changes_the_stage(tmp_path):
+    weights = tmp_path / 'weights'
+    for text in ('a', None, 'another'):
+        if text:
+            weights.write_text(text)
+        run_stages([stage(tmp_path, 'one', inputs=[str(weights), 'not there'])], tmp_path)
+    assert ran(tmp_path) == ['one', 'one']
+
+
+def test_a_sigterm_ends_the_command_too(tmp_path):
+    """The job is a process of its own; its command would otherwise live on."""
+    beat = tmp_path / 'beat'
+    loop = f"import time\nwhile True: open({str(beat)!r}, 'w').write(str(time.time())); time.sleep(0.05)"
+    job = f'from rnnpose_plugin.apis.stages import *; run_stages([Stage("loop", ["-c", {loop!r}])], {str(tmp_path)!r})'
+    process = subprocess.Popen([sys.executable, '-c', job], stderr=subprocess.DEVNULL)
+    while not beat.exists():
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.terminate()
+    assert process.wait(timeout=60) != 0
+    last = beat.read_text()
+    time.sleep(0.5)
+    assert beat.read_text() == last
 
 
 def test_a_failed_stage_is_named_with_its_log_and_stops_the_job(tmp_path):

@@ -132,6 +132,24 @@ def test_who_is_in_one_view_only(unmatched, people):
     assert len(poses.keypoints) == people
 
 
+@pytest.mark.parametrize('match_distance, people', [(0.1, 6), (1.0, 3)])
+def test_how_far_apart_the_same_people_may_be(match_distance, people):
+    head, base = told(max_instances=9), three_people()
+    moved = mirrored(base.roll(1, dims=-1))  # by one cell, which is a standard deviation
+    settings = dict(flip_test=True, match_distance=match_distance)
+    (poses,) = head.predict([(base,), (moved,)], [sample()], settings)
+    assert len(poses.keypoints) == people
+
+
+def test_views_together_show_no_more_than_max_instances():
+    head, base = told(max_instances=4), three_people()
+    settings = dict(flip_test=True, match_distance=0.1)
+    (poses,) = head.predict([(base,), (mirrored(base.roll(1, dims=-1)),)], [sample()], settings)
+    assert len(poses.keypoints) == 4
+    (all_of_them,) = told(max_instances=9).predict([(base,), (mirrored(base.roll(1, dims=-1)),)], [sample()], settings)
+    assert poses.bbox_scores.min() >= np.sort(all_of_them.bbox_scores)[2] - 1e-6
+
+
 def test_nobody_in_any_view():
     head = build()
     head.rnn.to_stop.bias.data.fill_(-99)
@@ -175,10 +193,12 @@ def test_ae_heatmaps_are_averaged_over_scales_and_tags_are_the_base_scales():
     settings = dict(flip_test=True, multiscale_test=True, ae_refinement=True)
     poses = head.predict(feats, [sample(aug_scales=[2])], settings)[0]
     average = (small[0, :K] + head.decoder.resample(large[0, :K], (64, 48))) / 2
+    assert not torch.equal(large[0, K:, :6, :8], small[0, K:])
     cells, scores = torch.from_numpy(poses.keypoints[:1] / 4), torch.from_numpy(poses.keypoint_scores[:1])
     scores = torch.where(torch.arange(K) == 0, 0.0, scores)  # the first person's first joint
-    _, expected = fill_missing(cells, scores, average, small[0, K:], 0.015)
+    cells, expected = fill_missing(cells, scores, average, small[0, K:], 0.015)
     assert poses.keypoint_scores[0, 0] == pytest.approx(expected[0, 0].item(), abs=1e-6)
+    np.testing.assert_allclose(poses.keypoints[0, 0], 4 * cells[0, 0].numpy())
 
 
 @pytest.mark.parametrize('behind', [(), (torch.zeros(1, K, 6, 8),)])

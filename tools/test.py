@@ -14,7 +14,7 @@ from rnnpose_plugin.apis.report import one_sentence_errors
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Test a pose model.')
     parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('checkpoint', help='checkpoint file, or the folder of a training: its last checkpoint')
     parser.add_argument('--dump', metavar='FILE.pkl', help='save all predictions')
     parser.add_argument('--out', metavar='FILE.json', help='save the metrics')
     parser.add_argument('--show-dir', help='save pictures of the predictions here, inside the log folder of the run')

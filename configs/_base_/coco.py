@@ -1,5 +1,5 @@
 # COCO people at 512 x 512 px, 128 x 128 cells. Point it at your copy with
-# --cfg-options train_dataloader.dataset.data_root=... val_dataloader.dataset.data_root=... (README, "Your data").
+# --cfg-options train_dataloader.dataset.data_root=... val_dataloader.dataset.data_root=... (see the README).
 dataset_type = 'CocoDataset'
 data_root = 'data/coco/'
 data_mode = 'bottomup'  # MMPose's Pose2DInferencer reads it here

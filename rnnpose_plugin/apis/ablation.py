@@ -199,7 +199,9 @@ class Ablation:
             return tests
         command = ['tools/train.py', _path(run.train), '--no-validate', '--work-dir', f'{folder}/train']
         command += ['--cfg-options', *self.options, f'randomness.seed={run.seed}']
-        return [Stage('train', command, _path(run.train), f'{folder}/train'), *tests]
+        backbone = read_config(_path(run.train)).model.backbone.get('init_cfg')
+        inputs = [backbone['checkpoint']] if isinstance(backbone, dict) and 'checkpoint' in backbone else []
+        return [Stage('train', command, _path(run.train), f'{folder}/train', inputs), *tests]
 
     def _options_of(self, run: Run) -> list[str]:
         if run.train is not None:
@@ -210,9 +212,7 @@ class Ablation:
         cfg = read_config(_path(run.train or 'base'))
         cfg.merge_from_dict(parse_options(self.options))
         if run.train is not None:
-            epochs = cfg.train_cfg.get('max_epochs')
-            name = f'epoch_{epochs}.pth' if epochs else f'iter_{cfg.train_cfg.max_iters}.pth'
-            return str(self.folder / run.name / 'train' / name)
+            return str(self.folder / run.name / 'train')  # its last one
         init_cfg = cfg.model.backbone.get('init_cfg')
         if not isinstance(init_cfg, dict) or 'checkpoint' not in init_cfg:
             raise ValueError(f'model.backbone.init_cfg is {init_cfg}; name the AE weights that are to be tested there')

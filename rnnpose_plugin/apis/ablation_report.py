@@ -77,6 +77,8 @@ def as_markdown(ablation: Ablation, name: str) -> str:
     title = heading(name) + ''.join(footnotes.mark(note) for note in _notes(table, ablation.data))
     columns = [column for column, figures in zip(COLUMNS, zip(*(row.paper for row in table.rows))) if any(figures)]
     against = footnotes.mark(reason_against_paper(ablation.data, ablation.options))
+    if not columns:  # then the paper says something in words
+        title += against
     header = ['', *(f'{split} AP' for split in splits), 'people off', *(f'paper {name}{against}' for name in columns)]
 
     def cells(row: Row) -> list[str]:

@@ -30,6 +30,8 @@ def check_engine(cfg: Config, training: bool) -> None:
         _check_loop(cfg)
         _check_activation_checkpointing(cfg)
         _check_sync_bn(cfg)
+        _check_chunks(cfg)
+        _check_accumulation(cfg)
 
 
 def _check_launcher(launcher: str) -> None:
@@ -84,3 +86,43 @@ def _check_sync_bn(cfg: Config) -> None:
                 f'{setting}={value!r} needs accelerators, as torch has no synchronised batch norm for the CPU, and '
                 'this machine has none (device cpu); leave it out'
             )
+
+
+def _check_chunks(cfg: Config) -> None:
+    """What ChunkedBackpropHook and the decoder would find out only when the training begins."""
+    hooks = [*(cfg.get('default_hooks') or {}).values(), *(cfg.get('custom_hooks') or [])]
+    kinds = {str(hook.get('type')).split('.')[-1]: hook for hook in hooks if hook}
+    passes = (cfg.model.get('head') or {}).get('feedback_passes')
+    if 'TeacherForcingHook' in kinds and passes == 0:
+        raise ValueError(
+            'TeacherForcingHook feeds the first pass of the loop, but model.head.feedback_passes is 0; take one of the '
+            'two back'
+        )
+    hook = kinds.get('ChunkedBackpropHook')
+    if hook is None or hook.get('mode') != 'step':
+        return
+    processes = max(int(os.environ.get(name, 1)) for name in ('WORLD_SIZE', 'SLURM_NTASKS', 'OMPI_COMM_WORLD_SIZE'))
+    if cfg.get('launcher', 'none') != 'none' and processes > 1:
+        raise ValueError(
+            f"ChunkedBackpropHook has mode='step', an optimizer step per chunk, and {processes} processes have "
+            "different numbers of chunks; use mode='accumulate', or one process"
+        )
+    chunk_size, parts = hook.get('chunk_size', 8), cfg.optim_wrapper.get('accumulative_counts', 1)
+    if chunk_size is not None and chunk_size % parts:
+        raise ValueError(
+            f"ChunkedBackpropHook has mode='step' and chunk_size={chunk_size} people per step, which cannot be cut "
+            f'into optim_wrapper.accumulative_counts={parts} equal parts; use a chunk_size that {parts} divides'
+        )
+
+
+def _check_accumulation(cfg: Config) -> None:
+    # mmengine keeps no gradients in a checkpoint.
+    hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+    parts = (cfg.get('optim_wrapper') or {}).get('accumulative_counts', 1)
+    interval = hook.get('interval', -1)
+    if not hook.get('by_epoch', True) and interval > 0 and interval % parts:
+        raise ValueError(
+            f'default_hooks.checkpoint.interval={interval} iterations is no multiple of '
+            f'optim_wrapper.accumulative_counts={parts}, so a checkpoint would lose gradients that wait for their '
+            f'step; use a multiple of {parts}'
+        )

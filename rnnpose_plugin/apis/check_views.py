@@ -133,6 +133,13 @@ def _check_scales(steps: tuple[dict, ...], multiscale_test: bool, where: str) ->
             f'model.test_cfg.multiscale_test=True needs a list of further scales, but the pipeline of {where} {given}; '
             'set aug_scales, such as [0.5, 2.0], in its BottomupResize, or set multiscale_test=False'
         )
+    for scale in scales or []:
+        size = tuple(int(side * scale) for side in resize.input_size)
+        if resize.resize_mode == 'fit' and any(side % resize.size_factor for side in size):
+            raise ValueError(
+                f'aug_scales={scales} in the pipeline of {where} makes pictures of {size} px, whose sides are no '
+                f'multiples of {resize.size_factor}, the size_factor of BottomupResize; use other scales'
+            )
 
 
 def _check_mended(model: dict, steps: tuple[dict, ...], where: str) -> None:

@@ -141,8 +141,13 @@ def prepare_test(cfg: Config, args: argparse.Namespace) -> None:
         cfg (Config): The config, changed in place.
         args (Namespace): The parsed command line.
     """
-    check_checkpoint_file(args.checkpoint)
-    cfg.load_from, cfg.resume = args.checkpoint, False
+    checkpoint = args.checkpoint
+    if os.path.isdir(checkpoint):
+        checkpoint = last_good_checkpoint(checkpoint)
+        if checkpoint is None:
+            raise FileNotFoundError(f'there is no checkpoint in the folder {args.checkpoint}; check the path')
+    check_checkpoint_file(checkpoint)
+    cfg.load_from, cfg.resume = checkpoint, False
     if args.out and not args.out.endswith('.json'):
         raise ValueError(f'--out {args.out} has to end in .json')
     if args.dump:

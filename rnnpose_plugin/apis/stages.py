@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -23,21 +24,26 @@ class Stage:
         config (str, optional): the config file whose contents decide whether the stage is still the same.
         work_dir (str, optional): where a training writes its checkpoints. Its command takes ``--resume``, to go on with
             what an interrupted run left there; when it begins anew, the last checkpoint of older runs is forgotten.
+        inputs (list[str], optional): files made elsewhere that the stage starts from; when one of them is written
+            again, the stage is another.
     """
 
     name: str
     command: list[str]
     config: str | None = None
     work_dir: str | None = None
+    inputs: list[str] | None = None
 
     def identity(self) -> str:
         """What makes the stage what it is.
 
         Returns:
-            str: the command and the resolved config.
+            str: the command, the resolved config, and size and time of the inputs.
         """
         settings = Config.fromfile(self.config).pretty_text if self.config else ''
-        return '\n'.join([' '.join(self.command), settings])
+        files = [Path(path) for path in self.inputs or [] if os.path.isfile(path)]
+        stamps = [f'{path} {path.stat().st_size} {path.stat().st_mtime_ns}' for path in files]
+        return '\n'.join([' '.join(self.command), settings, *stamps])
 
 
 def run_stages(stages: list[Stage], folder: str, fresh: bool = False) -> None:
@@ -107,9 +113,20 @@ def _run(stage: Stage, folder: str, fresh: bool) -> float:
 
 
 def _wait(process: subprocess.Popen) -> int:
-    """Ctrl-C reaches the command too, which may have a checkpoint to finish; it is waited for and not killed."""
+    """Ctrl-C reaches the command too, which may have a checkpoint to finish; it is waited for and not killed.
+
+    A SIGTERM reaches this process alone. It is handed on as a Ctrl-C, or the command would go on without us.
+    """
+
+    def hand_on(*_) -> None:
+        process.send_signal(signal.SIGINT)
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, hand_on)
     try:
         return process.wait()
     except KeyboardInterrupt:
         process.wait()
         raise
+    finally:
+        signal.signal(signal.SIGTERM, previous)

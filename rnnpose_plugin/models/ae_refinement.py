@@ -35,9 +35,13 @@ def fill_missing(
         value as its score.
 
     Raises:
-        ValueError: if there is not the same number of tags for every joint.
+        ValueError: if there is not the same number of tags for every joint, or the maps differ in size.
     """
     K, H, W = heatmaps.shape
+    if tags.shape[1:] != (H, W):
+        raise ValueError(
+            f'The tags have {tags.shape[2]} x {tags.shape[1]} cells, but the heatmaps {W} x {H}; give maps of one size.'
+        )
     if len(tags) % K:
         raise ValueError(f'There are {len(tags)} tag maps for {K} joints; give a multiple of {K}.')
     heatmaps, tags = heatmaps.float(), tags.float().reshape(-1, K, H, W)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import torch
+from mmengine.dist import all_reduce, get_world_size
 from mmpose.registry import MODELS
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -14,6 +15,8 @@ class RunningFeatureNorm(nn.Module):
     those of one image. Here each training batch updates the running mean and variance first, and those normalise. The
     statistics are plain averages over all batches so far until ``1 / momentum`` batches have been seen, then moving
     ones, so that the first batches are not normalised by the arbitrary start (0, 1). They are in the checkpoint.
+
+    With several processes a batch is that of all of them, so that they normalise as one process with the joint batch.
 
     The head applies it once per image, outside of the chunks, so a long sequence does not count more often.
 
@@ -45,6 +48,10 @@ class RunningFeatureNorm(nn.Module):
         self.num_batches_tracked += 1
         weight = (1 / self.num_batches_tracked.float()).clamp(min=self.momentum)
         var, mean = torch.var_mean(x.float(), dim=(0, 2, 3), unbiased=False)
+        if get_world_size() > 1:
+            moments = torch.stack([mean, var + mean.square()])
+            all_reduce(moments, 'mean')  # all processes have equally many images
+            mean, var = moments[0], moments[1] - moments[0].square()
         # The data's variance is the mean of the batches' variances and the variance of their means.
         self.running_var.lerp_(var, weight).add_(weight * (1 - weight) * (mean - self.running_mean).square())
         self.running_mean.lerp_(mean, weight)

@@ -186,9 +186,8 @@ class RecurrentPoseHead(BaseHead):
         settings = {**TEST_SETTINGS, **(test_cfg or {})}
         views = self._views(feats, batch_data_samples[0].metainfo, settings)
         sequences = zip(*(self._people_of(view, views, batch_data_samples) for view in views))
-        people = [
-            merge_views(list(of_image), settings['unmatched'], settings['match_distance']) for of_image in sequences
-        ]
+        merging = settings['unmatched'], settings['match_distance']
+        people = [self._most_likely(*merge_views(list(of_image), *merging)) for of_image in sequences]
         ae_maps = self._ae_maps(views) if settings['ae_refinement'] else [None] * len(people)
         instances, heatmaps = zip(*(self._decode(*found, maps) for found, maps in zip(people, ae_maps)))
         if not settings['output_heatmaps']:
@@ -233,6 +232,11 @@ class RecurrentPoseHead(BaseHead):
         if len({other.input_size for other in views}) > 1:
             people = [(self.decoder.resample(heatmaps, view.input_size), p) for heatmaps, p in people]
         return people
+
+    def _most_likely(self, heatmaps: Tensor, stop_probabilities: Tensor) -> tuple[Tensor, Tensor]:
+        """At most ``max_instances`` people: together, views may show more than each of them."""
+        kept = stop_probabilities.topk(min(self.max_instances, len(stop_probabilities))).indices.sort().values
+        return heatmaps[kept], stop_probabilities[kept]
 
     def _ae_maps(self, views: list[View]) -> list[tuple[Tensor, Tensor] | None]:
         """Each image's AE heatmaps, averaged over the scales, and its tags at the base scale (section 3.3).

@@ -69,6 +69,11 @@ class SequenceRefiner(HeatmapLSTM):
     It needs no stop probability of its own: it is shown as many people as LSTM1 found. Gradients flow through the
     heatmaps into LSTM1.
 
+    Departures, where the paper leaves open how LSTM2 and the chunks of section 3.2.1 go together. While training it is
+    shown the steps that are matched and the order is that within a chunk of T people, since later people do not exist
+    yet when a chunk is back-propagated. At inference it is shown everybody that LSTM1 found, surplus people too, in the
+    order of the whole image. For an image of at most T people whose number is right the two are the same.
+
     Args:
         feature_channels (int): C.
         num_keypoints (int): K.

@@ -150,6 +150,7 @@ def trained(folder):
     settings = options(
         folder, 'auto_scale_lr.base_batch_size=8', 'param_scheduler=None', 'default_hooks.logger.interval=1',
         'train_cfg.max_epochs=1',
+        'train_dataloader.num_workers=0',  # a fork beside gloo's threads can, rarely, wait for a lock for ever
     )  # fmt: skip
     return run(folder, TOOLS / 'dist_train.sh', CONFIG, 2, *flags, *settings, PORT=free_port())
 

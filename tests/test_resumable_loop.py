@@ -245,7 +245,8 @@ def on_each_process(folder):
 
     def run(name, **kwargs):
         wrapper = Config(dict(model_wrapper_cfg=cpu_model_wrapper()))
-        runner = make_runner(Path(folder, name), launcher='pytorch', workers=1, batch_size=1, cfg=wrapper, **kwargs)
+        # No workers: beside gloo's threads a fork can, rarely, leave a worker waiting for a lock for ever.
+        runner = make_runner(Path(folder, name), launcher='pytorch', workers=0, batch_size=1, cfg=wrapper, **kwargs)
         runner.train()
         ema = next(hook for hook in runner.hooks if isinstance(hook, EMAHook)).ema_model
         torch.save((runner.model.module.state_dict(), ema.state_dict()), f'{folder}/{name}_{rank}.pth')

@@ -56,16 +56,19 @@ def pictures(*sizes):
 def test_misspelt_test_settings_are_refused_when_the_model_is_built():
     with pytest.raises(ValueError, match='flip_tets'):
         build(RECURRENT, test_cfg=dict(flip_tets=True))
+    with pytest.raises(ValueError, match='flip_tets'):
+        build(EMBEDDING, test_cfg=dict(flip_tets=True))
     for test_cfg in (None, {}, dict(flip_test=False), dict(output_heatmaps=True)):
         build(RECURRENT, test_cfg=test_cfg)
+        build(EMBEDDING, test_cfg=test_cfg)
 
 
 def test_heads_without_such_a_check_are_built():
-    build(EMBEDDING, test_cfg=dict(of_another_kind=1))
+    build(dict(type='AssociativeEmbeddingHead', in_channels=8, num_keypoints=K), test_cfg=dict(of_another_kind=1))
 
 
 def test_one_size_passes():
-    (result,) = build().predict(*pictures(64), [sample()])
+    (result,) = build(test_cfg=dict(restore_heatmap_size=True)).predict(*pictures(64), [sample()])
     assert result.pred_instances.keypoints.shape[1:] == (K, 2)
 
 

@@ -104,7 +104,8 @@ from mmpose.registry import HOOKS, KEYPOINT_CODECS, LOOPS, METRICS, MODELS, TRAN
 wanted = {
     KEYPOINT_CODECS: ['InstanceHeatmap', 'TrainableAssociativeEmbedding'],
     MODELS: ['RecurrentPoseHead', 'StackedFeatures', 'HungarianHeatmapLoss', 'StopLoss', 'RunningFeatureNorm',
-             'StackedAEHead', 'FreezableBottomupPoseEstimator', 'CrowdHourglassAENet'],
+             'StackedAEHead', 'TrainableAEHead', 'FreezableBottomupPoseEstimator', 'CrowdHourglassAENet',
+             'LoadableSwinTransformer'],
     HOOKS: ['ChunkedBackpropHook', 'SeedEpochHook', 'InvalidLossHook', 'CheckpointFitHook', 'ProgressBarHook',
             'SyncedSaveHook'],
     LOOPS: ['ResumableEpochLoop'],

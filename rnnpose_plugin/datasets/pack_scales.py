@@ -13,7 +13,7 @@ class PackPoseScales(PackPoseInputs):
     ``BottomupPoseEstimator.predict`` for lists, and nothing between: ``PackPoseInputs`` stacks the sizes of a picture
     and fails, ``PoseDataPreprocessor`` refuses lists of lists, ``BasePoseEstimator.forward`` stacks again, and
     ``AssociativeEmbeddingHead.predict`` lacks an argument where it averages the scales. Here, in
-    ``PoseScalesPreprocessor``, ``FreezableBottomupPoseEstimator`` and ``StackedAEHead`` they are mended.
+    ``PoseScalesPreprocessor``, ``FreezableBottomupPoseEstimator`` and ``TrainableAEHead`` they are mended.
     """
 
     def transform(self, results: dict) -> dict:

@@ -1,6 +1,6 @@
 """Models: the recurrent decoder, its losses and its head, the neck that feeds it, and the AE head beside it."""
 
-from .ae_head import StackedAEHead
+from .ae_head import StackedAEHead, TrainableAEHead
 from .crowd_hourglass import CrowdHourglassAENet
 from .data_preprocessor import PoseScalesPreprocessor
 from .estimator import FreezableBottomupPoseEstimator
@@ -8,15 +8,18 @@ from .feature_norm import RunningFeatureNorm
 from .matched_loss import HungarianHeatmapLoss, StopLoss
 from .necks import StackedFeatures
 from .recurrent_head import RecurrentPoseHead
+from .swin import LoadableSwinTransformer
 
 __all__ = [
     'CrowdHourglassAENet',
     'FreezableBottomupPoseEstimator',
     'HungarianHeatmapLoss',
+    'LoadableSwinTransformer',
     'PoseScalesPreprocessor',
     'RecurrentPoseHead',
     'RunningFeatureNorm',
     'StackedAEHead',
     'StackedFeatures',
+    'TrainableAEHead',
     'StopLoss',
 ]

@@ -221,7 +221,19 @@ class RecurrentPoseHead(BaseHead):
             raise ValueError(
                 'flip_test is True, but the samples have no flip_indices; add it to the meta_keys of PackPoseInputs.'
             )
-        return list_views(feats, self.decoder.input_size, settings['flip_test'], scales)
+        views = list_views(feats, self.decoder.input_size, settings['flip_test'], scales)
+        self._check_stride(views[0].feats[0], metainfo.get('batch_input_shape'))
+        return views
+
+    def _check_stride(self, features: Tensor, input_shape: tuple[int, int] | None) -> None:
+        """Poses would silently be placed at another scale; (h, w) is None without the toolbox's preprocessor."""
+        stride = self.decoder.stride
+        if any(abs(cells * stride - side) >= stride for cells, side in zip(features.shape[-2:], input_shape or ())):
+            raise ValueError(
+                f'The codec takes a cell for {stride:g} pixels, but the features of a picture of '
+                f"{tuple(input_shape[::-1])} pixels have {tuple(features.shape[:-3:-1])} cells; set the codec's "
+                "heatmap_size to input_size / the neck's stride."
+            )
 
     def _people_of(self, view: View, views: list[View], samples: list) -> list[tuple[Tensor, Tensor]]:
         """Each image's people as one view shows them, mirrored back and on the codec's cells."""

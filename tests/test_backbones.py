@@ -1,0 +1,330 @@
+"""The decoder on the toolbox's backbones: every config at full size without memory, and one step on small pictures."""
+
+import copy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmpose.datasets.transforms import PackPoseInputs
+from mmpose.models.backbones.swin import PatchMerging
+from mmpose.registry import KEYPOINT_CODECS, MODELS
+
+from rnnpose_plugin.apis.backbone_table import backbone_row, backbone_table, build_without_memory
+
+ROOT = Path(__file__).parent.parent
+PATHS = sorted((ROOT / 'configs').glob('rnnpose_*_coco.py'))
+NAMES = [path.stem for path in PATHS]
+SMALL = [name for name in NAMES if name != 'rnnpose_hg_coco']  # the hourglass has 139 million parameters, and own tests
+ADDRESSES = (
+    'https://download.openmmlab.com/',
+    'https://github.com/SwinTransformer/',
+    'torchvision://',
+    'work_dirs/ae_',
+)
+
+
+def read(name):
+    return Config.fromfile(ROOT / 'configs' / f'{name}.py')
+
+
+def small(name, side=64, stride=4):
+    cfg = read(name).model
+    cfg.backbone.init_cfg = None
+    cfg.head.decoder.update(input_size=(side, side), heatmap_size=(side // stride, side // stride))
+    cfg.head.max_instances = 2
+    return cfg
+
+
+def batch(codec, people=2):
+    """What the data loader gives for one picture."""
+    side = codec.input_size[0]
+    random = np.random.default_rng(0)
+    keypoints = random.uniform(4, side - 4, (people, 17, 2)).astype(np.float32)
+    results = dict(
+        img=random.integers(0, 255, (side, side, 3), dtype=np.uint8),
+        img_shape=(side, side),
+        input_size=(side, side),
+        input_center=np.full(2, side / 2),
+        input_scale=np.full(2, side),
+        flip_indices=list(range(17)),
+        **codec.encode(keypoints),
+        label_mapping_table=codec.label_mapping_table,
+    )
+    meta_keys = ('img_shape', 'input_size', 'input_center', 'input_scale', 'flip_indices')
+    packed = PackPoseInputs(meta_keys=meta_keys)(results)
+    return dict(inputs=[packed['inputs']], data_samples=[packed['data_samples']])
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_head_and_codec_fit_the_neck_at_full_size(name):
+    cfg, row = read(name), backbone_row(str(ROOT / 'configs' / f'{name}.py'))
+    head = cfg.model.head
+    assert row.channels == head.in_channels and row.stride == 4 and row.frozen is cfg.model.freeze_backbone
+    assert tuple(side / row.stride for side in head.decoder.input_size) == tuple(head.decoder.heatmap_size)
+    assert tuple(head.decoder.input_size) == tuple(cfg.train_dataloader.dataset.pipeline[1].input_size) == (512, 512)
+    mask = cfg.train_dataloader.dataset.pipeline[-2]
+    assert mask.type == 'InstanceHeatmapMask' and mask.heatmap_size == head.decoder.heatmap_size
+    # The paper's rule, (68, 34, 17) of 136, where it leaves a layer at least the K = 17 maps that it draws.
+    halves = tuple(row.channels // 2**i for i in (1, 2, 3))
+    assert halves[-1] < 17 or tuple(head.hidden_channels) == halves
+    assert head.hidden_channels[-1] == 17
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_weights_come_from_an_ae_network_that_is_frozen_or_from_imagenet(name):
+    model = read(name).model
+    checkpoint = model.backbone.init_cfg.checkpoint
+    assert checkpoint.startswith(ADDRESSES)
+    assert checkpoint.startswith('work_dirs/ae_') is model.freeze_backbone
+    if model.freeze_backbone:
+        ae = Config.fromfile(ROOT / 'configs' / f'{checkpoint.split("/")[1]}.py')
+        assert checkpoint.endswith(f'/epoch_{ae.train_cfg.max_epochs}.pth')
+        shapes = [
+            {key: value.shape for key, value in build_without_memory(cfg).backbone.state_dict().items()}
+            for cfg in (ae.model, model)
+        ]
+        assert shapes[0] == shapes[1]
+
+
+@pytest.mark.parametrize('name', SMALL)
+def test_one_step_of_training_and_a_prediction(name):
+    torch.manual_seed(0)
+    cfg = small(name)
+    model = MODELS.build(cfg)
+    model.init_weights()
+    model.train()
+    model.head.chunk_size = 1  # as ChunkedBackpropHook sets it
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    data = batch(model.head.decoder)
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-3)
+    loss, parts = model.parse_losses(model.loss(**model.data_preprocessor(data, training=True)))
+    loss.backward()
+    assert loss.isfinite() and {'heatmap', 'stop'} <= set(parts)
+    idle = {key for key, p in model.named_parameters() if p.requires_grad and p.grad is None}
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+    # A process group of several GPUs has to know of parameters that nothing is asked of.
+    assert bool(idle) is read(name).get('find_unused_parameters', False)
+    assert not idle or {key.rsplit('.', 2)[0] for key in idle} == {f'neck.fpn_convs.{level}' for level in (1, 2, 3)}
+    optimizer.step()
+
+    after = model.state_dict()
+    changed = {key for key in before if not torch.equal(before[key], after[key])}
+    assert any(key.startswith('head.rnn') for key in changed)
+    assert any(key.startswith('backbone') for key in changed) is not cfg.freeze_backbone
+    assert cfg.neck.type == 'StackedFeatures' or any(key.startswith('neck.fpn_convs.0') for key in changed)
+    assert not [key for key in changed if 'backbone' in key and 'running' in key]
+
+    model.head.rnn.to_stop.bias.data.fill_(4.0)  # an untrained decoder finds somebody
+    with torch.no_grad():
+        (result,) = model.eval().test_step(data)
+    assert result.pred_instances.keypoints.shape == (2, 17, 2)
+    assert np.isfinite(result.pred_instances.keypoints).all()
+
+
+# What does not fit.
+
+
+@pytest.fixture(scope='module')
+def pyramid():
+    """A small ResNet with an FPN of 24 channels, whose parts a test may replace."""
+    cfg = small('rnnpose_res50_coco')
+    cfg.backbone.update(depth=18, base_channels=8, stem_channels=8)
+    cfg.neck.update(in_channels=[8, 16, 32, 64], out_channels=24)
+    cfg.head.update(in_channels=24, hidden_channels=(4,))
+    return cfg
+
+
+def both_ways(cfg):
+    """Loss and prediction of a model, each as a function."""
+    model = MODELS.build(cfg)
+    data = batch(KEYPOINT_CODECS.build(dict(cfg.head.decoder, heatmap_size=(16, 16))))
+    inputs = model.data_preprocessor(data)
+    return (lambda: model.train().loss(**inputs)), (lambda: model.eval().predict(**inputs))
+
+
+def changed(cfg, **parts):
+    cfg = copy.deepcopy(cfg)
+    for name, settings in parts.items():
+        cfg[name].update(settings)
+    return cfg
+
+
+def test_the_small_pyramid_itself_fits(pyramid):
+    loss, predict = both_ways(pyramid)
+    assert loss()['loss'].isfinite() and predict()
+
+
+def test_another_number_of_channels_than_the_heads(pyramid):
+    for run in both_ways(changed(pyramid, head=dict(in_channels=136))):
+        with pytest.raises(ValueError, match='built for in_channels=136, but the neck gives 24 channels; set the head'):
+            run()
+
+
+def test_another_stride_than_the_codecs(pyramid):
+    """A pyramid that begins at stride 8."""
+    later = changed(pyramid, backbone=dict(out_indices=(1, 2, 3)), neck=dict(in_channels=[16, 32, 64], num_outs=3))
+    loss, predict = both_ways(later)
+    with pytest.raises(
+        ValueError, match=r'draws heatmaps of \(16, 16\) cells, but the features have \(8, 8\); set the'
+    ):
+        loss()
+    words = (
+        r'a cell for 4 pixels, but the features of a picture of \(64, 64\) pixels have \(8, 8\) cells; set the codec'
+    )
+    with pytest.raises(ValueError, match=words):
+        predict()
+    fitting = changed(later, head=dict(decoder=dict(later.head.decoder, heatmap_size=(8, 8))))
+    loss, predict = both_ways(fitting)
+    assert loss()['loss'].isfinite() and predict()
+
+
+# Swin's weights.
+
+SWIN = dict(
+    type='LoadableSwinTransformer', embed_dims=8, depths=[1, 2, 1, 1], num_heads=[1, 2, 4, 8], convert_weights=True
+)  # fmt: skip
+NAMES_OF_THE_RELEASE = [
+    ('stages', 'layers'),
+    ('attn.w_msa', 'attn'),
+    ('ffn.layers.0.0', 'mlp.fc1'),
+    ('ffn.layers.1', 'mlp.fc2'),
+    ('embed.projection', 'embed.proj'),
+]
+
+
+def as_released(model):
+    """The original release's file: its names, its order of the four neighbours that are merged, its further entries."""
+    weights = {}
+    for name, value in model.state_dict().items():
+        if name.startswith('norm'):
+            continue
+        if 'downsample.reduction' in name or 'downsample.norm' in name:
+            # Here channel by channel (top left, top right, bottom left, bottom right); there four blocks of all
+            # channels, column by column.
+            blocks = value.unflatten(-1, (-1, 4))[..., [0, 2, 1, 3]]
+            value = blocks.transpose(-1, -2).flatten(-2)
+        for ours, theirs in NAMES_OF_THE_RELEASE:
+            name = name.replace(ours, theirs)
+        weights[name] = value
+    others = {
+        'head.weight': torch.zeros(3, 64),
+        'norm.bias': torch.ones(64),
+        'layers.1.blocks.1.attn_mask': torch.ones(4),
+    }
+    return dict(model=dict(weights, **others))
+
+
+def test_weights_of_swins_release_arrive(tmp_path):
+    """MMPose's own loads none of them and says so in the log only."""
+    torch.manual_seed(0)
+    source = MODELS.build(SWIN)
+    for parameter in source.parameters():
+        torch.nn.init.normal_(parameter)
+    for number in range(4):  # the toolbox's own, which the release does not have
+        getattr(source, f'norm{number}').reset_parameters()
+    path = tmp_path / 'swin.pth'
+    torch.save(as_released(source), path)
+    init_cfg = dict(type='Pretrained', checkpoint=str(path))
+    loaded = MODELS.build(dict(SWIN, init_cfg=init_cfg))
+    loaded.init_weights()
+    for name, value in source.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value), name
+
+    toolbox = MODELS.build(dict(SWIN, type='SwinTransformer', init_cfg=init_cfg))
+    before = {name: value.clone() for name, value in toolbox.state_dict().items()}
+    toolbox.init_weights()
+    assert all(torch.equal(value, before[name]) for name, value in toolbox.state_dict().items())
+
+
+def test_swins_order_of_neighbours():
+    """The release joins pixels (0, 0), (1, 0), (0, 1), (1, 1), row first, as blocks of all channels."""
+    torch.manual_seed(0)
+    merging = PatchMerging(3, 6)
+    torch.nn.init.normal_(merging.reduction.weight)
+    torch.nn.init.normal_(merging.norm.weight)
+    source = torch.nn.Module()
+    source.downsample = merging
+    released = as_released(source)['model']
+    x = torch.randn(1, 4, 6, 3)
+    joined = torch.cat([x[:, i::2, j::2] for j in (0, 1) for i in (0, 1)], -1).flatten(1, 2)
+    normed = torch.nn.functional.layer_norm(
+        joined, (12,), released['downsample.norm.weight'], released['downsample.norm.bias']
+    )
+    expected = normed @ released['downsample.reduction.weight'].T
+    torch.testing.assert_close(merging(x.flatten(1, 2), (4, 6))[0], expected)
+
+
+def test_a_swin_of_another_kind_is_refused(tmp_path):
+    path = tmp_path / 'swin.pth'
+    source = MODELS.build(SWIN)
+    init_cfg = dict(type='Pretrained', checkpoint=str(path))
+    torch.save(as_released(source), path)
+    deeper = MODELS.build(dict(SWIN, depths=[1, 2, 2, 1], init_cfg=init_cfg))
+    with pytest.raises(ValueError, match=r'lacks \d+ weights of this Swin, such as stages.2.blocks.1'):
+        deeper.init_weights()
+    torch.save(dict(state_dict={f'backbone.{k}': v for k, v in source.state_dict().items()}), path)
+    with pytest.raises(ValueError, match='convert_weights=True for files of the original release and False for the'):
+        MODELS.build(dict(SWIN, init_cfg=init_cfg)).init_weights()
+    trained = MODELS.build(dict(SWIN, convert_weights=False, init_cfg=init_cfg))
+    trained.init_weights()
+    assert all(torch.equal(value, source.state_dict()[k]) for k, value in trained.state_dict().items())
+    torch.manual_seed(1)
+    MODELS.build(SWIN).init_weights()  # without a file, as offline
+
+
+# The table.
+
+
+def test_the_tables_row_by_hand(tmp_path):
+    """Two 1 x 1 convolutions' worth of a network, counted by hand."""
+    config = tmp_path / 'tiny.py'
+    config.write_text("""
+custom_imports = dict(imports=['rnnpose_plugin'])
+model = dict(
+    type='FreezableBottomupPoseEstimator',
+    backbone=dict(type='HRNet', extra=dict(
+        stage1=dict(num_modules=1, num_branches=1, block='BASIC', num_blocks=(1,), num_channels=(4,)),
+        stage2=dict(num_modules=1, num_branches=2, block='BASIC', num_blocks=(1, 1), num_channels=(4, 4)),
+        stage3=dict(num_modules=1, num_branches=3, block='BASIC', num_blocks=(1,) * 3, num_channels=(4,) * 3),
+        stage4=dict(num_modules=1, num_branches=4, block='BASIC', num_blocks=(1,) * 4, num_channels=(4,) * 4))),
+    neck=dict(type='StackedFeatures', in_channels=[4]),
+    head=dict(type='RecurrentPoseHead', in_channels=4, num_keypoints=3, hidden_channels=(2,), feature_norm=None,
+              decoder=dict(type='InstanceHeatmap', input_size=(96, 64), heatmap_size=(24, 16))),
+)
+""")
+    row = backbone_row(str(config))
+    assert (row.backbone, row.neck, row.frozen, row.stride, row.channels) == ('HRNet', 'StackedFeatures', False, 4, 4)
+    # The four gates of 2 channels see 4 features, 3 heatmaps and 2 states; 1 x 1 heatmaps; the stop probability.
+    assert row.head_parameters == (3 * 3 * (4 + 3 + 2) * 8 + 8) + (2 * 3 + 3) + (2 + 1)
+    assert row.config == 'tiny'
+    line = backbone_table([str(config)]).splitlines()[2]
+    cells = [cell.strip() for cell in line.split('|')[1:-1]]
+    assert cells == ['HRNet', 'StackedFeatures', '4', '4', f'{row.parameters / 1e6:.2f} / 0.00', '`tiny`']
+
+
+def test_the_row_of_resnet_50_by_hand():
+    """25.557 million parameters with, 23.508 without the classifier; the FPN's 1 x 1 and four 3 x 3 convolutions."""
+    row = backbone_row(str(ROOT / 'configs' / 'rnnpose_res50_coco.py'))
+    resnet = 25_557_032 - (2048 * 1000 + 1000)
+    pyramid = sum(136 * channels + 136 for channels in (256, 512, 1024, 2048)) + 4 * (9 * 136 * 136 + 136)
+    assert row.parameters == resnet + pyramid
+    gates = sum(
+        9 * (inputs + hidden) * 4 * hidden + 4 * hidden for inputs, hidden in ((136 + 17, 68), (68, 34), (34, 17))
+    )
+    norm, heatmaps, stop = 2 * 136, 17 * 17 + 17, 68 + 34 + 17 + 1
+    assert row.head_parameters == gates + norm + heatmaps + stop
+    assert (row.stride, row.channels, row.neck, row.frozen) == (4, 136, 'FPN', False)
+
+
+def test_the_tool_prints_a_row_for_each_config():
+    paths = [str(path) for path in PATHS if path.stem in ('rnnpose_res50_coco', 'rnnpose_hrnet-w32_coco')]
+    tool = [sys.executable, str(ROOT / 'tools' / 'list_backbones.py')]
+    done = subprocess.run([*tool, *paths], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.strip() == backbone_table(paths), done.stderr
+    assert '| HRNet, frozen |' in done.stdout and '| ResNet        | FPN ' in done.stdout
+    with pytest.raises(FileNotFoundError, match="config 'absent.py' does not exist"):
+        backbone_table(['absent.py'])

@@ -1,0 +1,280 @@
+"""Weights of two published hourglasses for Associative Embedding, turned into those of the toolbox's HourglassAENet.
+
+``mmpose0``
+    MMPose 0.x, config ``hourglass_ae_coco_512x512``: four stacks of 34 channels (17 heatmaps, 17 tags). Its backbone
+    has the layers and names of MMPose 1.3's, and its head has no weights, so nothing changes but prefixes.
+    https://github.com/open-mmlab/mmpose/blob/v0.29.0/mmpose/models/backbones/hourglass_ae.py
+    https://github.com/open-mmlab/mmpose/blob/v0.29.0/mmpose/models/heads/ae_multi_stage_head.py
+
+``pose-ae``
+    The authors' https://github.com/princeton-vl/pose-ae-train (``models/posenet.py``, ``models/layers.py``,
+    ``task/pose.py``): four stacks of 68 channels (17 heatmaps, 17 tags, 34 intermediate ones). The same layers by other
+    names, with biases instead of batch norms. HourglassAENet always has norms (its inner hourglasses are not handed
+    ``norm_cfg``), so each is made to add a bias and no more: weight 1, mean 0, variance 1 - eps. That holds in
+    evaluation mode, that of a frozen backbone; in training mode a norm goes by its batch and the network is another.
+    Its images are RGB from 0 to 1. Another mean cannot be folded into the first convolution, whose border of zeros
+    would move along, so the config's ``data_preprocessor`` has to be set; `usage` says how.
+    A network trained with that repository's ``bn=True`` is refused: its norms come after the ReLU.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections import OrderedDict
+
+import torch
+from mmpose.models.backbones import HourglassAENet
+from torch import Tensor
+
+from .report import is_disk_full
+
+# What the images go through before the network, for PoseDataPreprocessor. Both networks want RGB.
+PREPROCESSING = {
+    'mmpose0': dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True),
+    'pose-ae': dict(mean=[0.0, 0.0, 0.0], std=[255.0, 255.0, 255.0], bgr_to_rgb=True),
+}
+SOURCES = tuple(PREPROCESSING)
+
+# Names inside the hourglass of a stack, and the stack's number.
+HOURGLASSES = {
+    'mmpose0': re.compile(r'backbone\.hourglass_modules\.(\d+)\.0\.(?:up1|low[123])\.'),
+    'pose-ae': re.compile(r'features\.(\d+)\.0\.(?:up1|low[123])\.'),
+}
+
+# Layers of HourglassAENet -> of pose-ae-train.
+POSE_AE_LAYERS = (
+    (r'stem\.(\d+)', r'pre.\1'),
+    (r'hourglass_modules\.(\d+)\.(.+)', r'features.\1.\2'),
+    (r'out_convs\.(\d+)', r'outs.\1'),
+    (r'remap_out_convs\.(\d+)', r'merge_preds.\1.conv'),
+    (r'remap_feature_convs\.(\d+)', r'merge_features.\1.conv'),
+)
+
+BATCH_NORM_EPS = 1e-5  # torch's default, which HourglassAENet keeps
+
+# By the channels of a stack.
+CONFIGS = {34: 'configs/rnnpose_hg34_coco.py', 68: 'configs/rnnpose_hg_coco.py'}
+
+
+def convert_file(source_file: str, target_file: str, source: str = 'auto', force: bool = False) -> dict:
+    """Convert a checkpoint file. The target is there afterwards as a whole or, after an error, as it was before.
+
+    Args:
+        source_file (str): what was published, or trained by that code.
+        target_file (str): what to write, for ``init_cfg=dict(type='Pretrained', prefix='backbone.')`` or ``load_from``.
+        source (str): one of `SOURCES`, or 'auto' to tell by the names in the file. Defaults to 'auto'.
+        force (bool): replace an existing target. Defaults to False.
+
+    Returns:
+        dict: the target's ``meta``: ``source``, ``backbone`` (its config) and ``data_preprocessor`` (its settings).
+
+    Raises:
+        FileExistsError: if the target exists and ``force`` is not set.
+        FileNotFoundError: if the source or the target's folder does not exist.
+        OSError: if the target cannot be written.
+        ValueError: if the source is neither kind of checkpoint, or weights are missing, misshaped or without a place.
+    """
+    if os.path.exists(target_file) and not force:
+        raise FileExistsError(f'{target_file} exists already; choose another name, or --force to replace it')
+    folder = os.path.dirname(target_file) or '.'
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(f'the folder {folder} does not exist; make it first')
+    weights = read_weights(source_file)
+    if source == 'auto':
+        source = detect_source(weights, source_file)
+    state_dict, backbone = convert_weights(weights, source, source_file)
+    meta = dict(source=source, backbone=backbone, data_preprocessor=PREPROCESSING[source])
+    _write(dict(state_dict=state_dict, meta=meta), target_file)
+    return meta
+
+
+def read_weights(path: str) -> dict[str, Tensor]:
+    """Read the tensors of a checkpoint without running any code that it may hold.
+
+    Args:
+        path (str): a checkpoint with a ``state_dict``, or a bare state dict.
+
+    Returns:
+        dict[str, Tensor]: the weights by name, without the prefixes that wrapping modules add.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it cannot be read or has no weights.
+    """
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f'checkpoint {path!r} does not exist; check the path')
+    try:
+        checkpoint = torch.load(path, map_location='cpu', weights_only=True)
+    except Exception as error:  # a damaged file breaks the unpickler in any way
+        raise ValueError(
+            f'{path} cannot be read ({type(error).__name__}): it is cut off, no checkpoint of torch, or holds '
+            'other objects beside weights; fetch it again, or save its state_dict alone'
+        ) from error
+    weights = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, dict) else None
+    if not isinstance(weights, dict) or not weights or not all(isinstance(v, Tensor) for v in weights.values()):
+        raise ValueError(f'{path} holds no state_dict of tensors; {_cure()}')
+    # DataParallel adds `module.`, and the trainer of pose-ae-train `model.`.
+    stripped = {re.sub(r'^(?:(?:module|model)\.)+', '', name): value for name, value in weights.items()}
+    if len(stripped) < len(weights):
+        raise ValueError(
+            f'{path} holds {len(weights) - len(stripped)} weights twice, with and without "module."; {_cure()}'
+        )
+    return stripped
+
+
+def detect_source(weights: dict[str, Tensor], path: str) -> str:
+    """Tell the two kinds of checkpoint apart.
+
+    Args:
+        weights (dict[str, Tensor]): by name, as `read_weights` gives them.
+        path (str): their file, for the message.
+
+    Returns:
+        str: one of `SOURCES`.
+
+    Raises:
+        ValueError: if it is neither.
+    """
+    for source, hourglass in HOURGLASSES.items():
+        if any(hourglass.match(name) for name in weights):
+            return source
+    raise ValueError(
+        f'{path} is neither kind of checkpoint: there is no hourglass in it, its first weight is '
+        f'{next(iter(weights))}; {_cure()}'
+    )
+
+
+def convert_weights(weights: dict[str, Tensor], source: str, path: str) -> tuple[OrderedDict, dict]:
+    """Rename the weights, and compare every name and shape with the network whose sizes they have.
+
+    Args:
+        weights (dict[str, Tensor]): by name, as `read_weights` gives them.
+        source (str): one of `SOURCES`.
+        path (str): their file, for messages.
+
+    Returns:
+        tuple[OrderedDict, dict]: the state dict, all names beginning with ``backbone.``, and the config of the
+        ``HourglassAENet`` it is of.
+
+    Raises:
+        ValueError: if the source is unknown, or weights are missing, misshaped or without a place.
+    """
+    if source not in SOURCES:
+        raise ValueError(f'there is no source {source!r}; take one of {", ".join(SOURCES)}')
+    backbone = _sizes(weights, source, path)
+    with torch.device('meta'):  # names and shapes, without memory
+        wanted = HourglassAENet(**{key: value for key, value in backbone.items() if key != 'type'}).state_dict()
+    result, missing, misshaped, unknown = OrderedDict(), [], [], dict.fromkeys(weights)
+    for name, like in wanted.items():
+        origin = _origin(name, source)
+        found = weights.get(origin) if origin else None
+        if found is None and (origin is None or name.endswith('num_batches_tracked')):
+            result[f'backbone.{name}'] = _added(name, like)
+        elif found is None:
+            missing.append(origin)
+        elif found.shape != like.shape:
+            misshaped.append(f'{origin}: {tuple(found.shape)}, not {tuple(like.shape)}')
+        else:
+            result[f'backbone.{name}'] = found.detach().to(like.dtype)
+        unknown.pop(origin, None)
+    problems = [_count(missing, 'missing'), _count(misshaped, 'of another shape'), _count(list(unknown), 'unknown')]
+    if any(problems):
+        raise ValueError(
+            f'{path} does not fit an hourglass of {source}: {", ".join(filter(None, problems))}; '
+            'nothing was written, give the checkpoint as it was published'
+        )
+    return result, backbone
+
+
+def usage(meta: dict, path: str) -> str:
+    """The config that weights are for and the settings it needs, to be given in every training and test.
+
+    Args:
+        meta (dict): what `convert_file` returns.
+        path (str): the converted file.
+
+    Returns:
+        str: the end of a command line.
+    """
+    options = [f'model.backbone.init_cfg.checkpoint={path}']
+    if meta['data_preprocessor'] != PREPROCESSING['mmpose0']:  # what the configs have
+        for key in ('mean', 'std'):
+            numbers = ','.join(f'{number:g}' for number in meta['data_preprocessor'][key])
+            options.append(f'model.data_preprocessor.{key}=[{numbers}]')
+    config = CONFIGS.get(meta['backbone']['out_channels'], 'CONFIG')
+    return ' '.join([config, '--cfg-options', *map(shlex.quote, options)])
+
+
+def _cure() -> str:
+    return 'give hourglass_ae_coco_512x512 of MMPose 0.x or the checkpoint of pose-ae-train'
+
+
+def _origin(name: str, source: str) -> str | None:
+    """The name in the source of what is ``name`` in HourglassAENet, None where the source has no such thing."""
+    if source == 'mmpose0':
+        return f'backbone.{name}'
+    layer, module, kind = name.rsplit('.', 2)
+    if (module, kind) == ('bn', 'bias'):
+        module = 'conv'
+    if module != 'conv':
+        return None
+    for new, old in POSE_AE_LAYERS:
+        found = re.fullmatch(new, layer)
+        if found:
+            return f'{found.expand(old)}.{module}.{kind}'
+    raise AssertionError(f'{name} is no weight of HourglassAENet')
+
+
+def _added(name: str, like: Tensor) -> Tensor:
+    """The parts of a batch norm that does no more than to add its bias."""
+    value = dict(weight=1, running_mean=0, running_var=1 - BATCH_NORM_EPS, num_batches_tracked=0)[name.split('.')[-1]]
+    return torch.full(like.shape, value, dtype=like.dtype)
+
+
+def _sizes(weights: dict[str, Tensor], source: str, path: str) -> dict:
+    """The config of the HourglassAENet that the weights are of."""
+    # Hourglasses are nested by low2, and each has a low1 and a low3.
+    depth = max((name.count('low2.') + 1 for name in weights if re.search(r'\blow[13]\.', name)), default=1)
+    levels = [f'hourglass_modules.0.0.{"low2." * level}' for level in range(depth)]
+    layers = [*(f'{level}up1' for level in levels), f'{levels[-1]}low1', 'out_convs.0', 'stem.4']
+    channels = []
+    for layer in layers:
+        origin = _origin(f'{layer}.conv.weight', source)
+        if origin not in weights or weights[origin].ndim != 4:
+            raise ValueError(
+                f'{path} does not fit an hourglass of {source}: the convolution {origin}, by which its size is told, '
+                f'is missing or misshaped; {_cure()}'
+            )
+        channels.append(len(weights[origin]))
+    found = [HOURGLASSES[source].match(name) for name in weights]
+    return dict(
+        type='HourglassAENet',
+        downsample_times=depth,
+        num_stacks=len({match[1] for match in found if match}),
+        out_channels=channels[-2],
+        stage_channels=channels[:-2],
+        feat_channels=channels[-1],
+    )
+
+
+def _count(names: list[str], what: str) -> str:
+    shown = ', '.join(names[:3]) + (', ...' if len(names) > 3 else '')
+    return f'{len(names)} weight{"s" * (len(names) > 1)} {what} ({shown})' if names else ''
+
+
+def _write(checkpoint: dict, path: str) -> None:
+    """Under another name first, so that a full disk or Ctrl-C leaves no part of a file under the right one."""
+    unfinished = f'{path}.unfinished'
+    try:
+        with open(unfinished, 'wb') as file:
+            torch.save(checkpoint, file)
+        os.replace(unfinished, path)
+    except Exception as error:
+        if is_disk_full(error) or is_disk_full(error.__context__):  # torch's own writer fails after the first error
+            raise OSError(f'no space left to write {path} (disk full, quota or file-size limit); free some') from error
+        raise
+    finally:
+        if os.path.exists(unfinished):
+            os.remove(unfinished)

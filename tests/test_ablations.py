@@ -236,7 +236,7 @@ def test_the_checkpoint_is_the_last_one_of_the_training():
         train, *tests = Ablation(['norm'], 'crowd', [5], 'w', options).stages(Run('norm_off', 5))
     assert train.command[-2:] == [*options, 'randomness.seed=5']
     assert {stage.command[2] for stage in tests} == {train.work_dir}  # the test tool takes the last one there
-    assert train.inputs == ['work_dirs/ae_hg_crowd/epoch_7.pth']
+    assert train.inputs == ('work_dirs/ae_hg_crowd/epoch_7.pth',)
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def test_an_input_that_was_written_again_changes_the_stage(tmp_path):
     for text in ('a', None, 'another'):
         if text:
             weights.write_text(text)
-        run_stages([stage(tmp_path, 'one', inputs=[str(weights), 'not there'])], tmp_path)
+        run_stages([stage(tmp_path, 'one', inputs=(str(weights), 'not there'))], tmp_path)
     assert ran(tmp_path) == ['one', 'one']
 
 

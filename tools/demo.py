@@ -8,43 +8,30 @@ import os
 import sys
 from pathlib import Path
 
-from mmengine.config import Config
-
+from rnnpose_plugin.apis.crowd_job import FOLDER, RNN, SPLITS, last_checkpoint, shared_stages
 from rnnpose_plugin.apis.report import one_sentence_errors
 from rnnpose_plugin.apis.stages import Stage, run_stages
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDER = 'work_dirs/demo'
-AE, RNN, OCCLUDED = (f'configs/{name}.py' for name in ('ae_hg_crowd', 'rnnpose_hg_crowd', 'rnnpose_hg_crowd_occluded'))
-SPLITS = {'plain': RNN, 'occluded': OCCLUDED}
 COLUMNS = {'AP': 'coco/AP', 'AP50': 'coco/AP .5', 'AP75': 'coco/AP .75', 'AR': 'coco/AR'}
 PICTURES = [f'data/crowd/occluded/00000{i}.png' for i in (1, 2, 3, 4)] + ['data/crowd/plain/000001.png']
-
-
-def folder_of(config: str) -> str:
-    """Where tools/train.py writes."""
-    return f'work_dirs/{Path(config).stem}'
-
-
-def last_checkpoint(config: str) -> str:
-    """Where the training of a config ends."""
-    return f'{folder_of(config)}/epoch_{Config.fromfile(config).train_cfg.max_epochs}.pth'
 
 
 def stages() -> list[Stage]:
     """The job's commands in order."""
     checkpoint = last_checkpoint(RNN)
-    train = [
-        Stage('crowd', ['tools/make_crowd.py', '--out', 'data/crowd']),
-        Stage('train_ae', ['tools/train.py', AE, '--no-validate'], AE, folder_of(AE)),
-        Stage('train_rnn', ['tools/train.py', RNN, '--no-validate'], RNN, folder_of(RNN)),
-    ]
+    made = (checkpoint,)  # by tools/compare_crowd.py as well
     test = [
-        Stage(f'test_{split}', ['tools/test.py', config, checkpoint, '--out', f'{FOLDER}/{split}.json'], config)
+        Stage(
+            f'test_{split}',
+            ['tools/test.py', config, checkpoint, '--out', f'{FOLDER}/{split}.json'],
+            config,
+            inputs=made,
+        )
         for split, config in SPLITS.items()
     ]
-    draw = Stage('draw', ['tools/draw_steps.py', RNN, checkpoint, *PICTURES, '--out', f'{FOLDER}/steps.png'], RNN)
-    return [*train, *test, draw]
+    draw = ['tools/draw_steps.py', RNN, checkpoint, *PICTURES, '--out', f'{FOLDER}/steps.png']
+    return [*shared_stages(), *test, Stage('draw', draw, RNN, inputs=made)]
 
 
 def table() -> str:

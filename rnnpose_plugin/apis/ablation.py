@@ -200,7 +200,7 @@ class Ablation:
         command = ['tools/train.py', _path(run.train), '--no-validate', '--work-dir', f'{folder}/train']
         command += ['--cfg-options', *self.options, f'randomness.seed={run.seed}']
         backbone = read_config(_path(run.train)).model.backbone.get('init_cfg')
-        inputs = [backbone['checkpoint']] if isinstance(backbone, dict) and 'checkpoint' in backbone else []
+        inputs = (backbone['checkpoint'],) if isinstance(backbone, dict) and 'checkpoint' in backbone else ()
         return [Stage('train', command, _path(run.train), f'{folder}/train', inputs), *tests]
 
     def _options_of(self, run: Run) -> list[str]:

@@ -82,14 +82,22 @@ def _is_kind(cfg: dict, registry: Registry, kind: type) -> bool:
     return isinstance(found, type) and issubclass(found, kind)
 
 
-def _last(steps: tuple[dict, ...], kind: type) -> BaseTransform | None:
-    """The last step of a kind, built in the toolbox's scope, as that of an earlier Runner may be in force."""
-    found = [step for step in steps if _is_kind(step, TRANSFORMS, kind)]
+def last_step(steps: Iterable[dict], kind: type) -> BaseTransform | None:
+    """The last step of a kind, built in the toolbox's scope, as that of an earlier Runner may be in force.
+
+    Args:
+        steps (Iterable[dict]): of a pipeline.
+        kind (type): a class of transforms.
+
+    Returns:
+        BaseTransform | None: None where there is no such step.
+    """
+    found = [step for step in _flat(steps) if _is_kind(step, TRANSFORMS, kind)]
     return TRANSFORMS.build(dict(found[-1], _scope_='mmpose')) if found else None
 
 
 def _check_meta_key(steps: tuple[dict, ...], key: str, setting: str, where: str) -> None:
-    pack = _last(steps, PackPoseInputs)
+    pack = last_step(steps, PackPoseInputs)
     if pack is None or key not in pack.meta_keys:
         given = 'has no PackPoseInputs' if pack is None else f'has meta_keys={list(pack.meta_keys)}'
         raise ValueError(
@@ -120,7 +128,7 @@ def _check_flip_indices(dataset_cfg: dict, metainfo: dict | None, num_keypoints:
 
 
 def _check_scales(steps: tuple[dict, ...], multiscale_test: bool, where: str) -> None:
-    resize = _last(steps, BottomupResize)
+    resize = last_step(steps, BottomupResize)
     scales = None if resize is None else resize.aug_scales
     if scales and not multiscale_test:
         raise ValueError(

@@ -24,26 +24,23 @@ class Stage:
         config (str, optional): the config file whose contents decide whether the stage is still the same.
         work_dir (str, optional): where a training writes its checkpoints. Its command takes ``--resume``, to go on with
             what an interrupted run left there; when it begins anew, the last checkpoint of older runs is forgotten.
-        inputs (list[str], optional): files made elsewhere that the stage starts from; when one of them is written
-            again, the stage is another.
+        inputs (tuple[str, ...]): files that other jobs may write, too; a newer one makes another stage. Defaults to ().
     """
 
     name: str
     command: list[str]
     config: str | None = None
     work_dir: str | None = None
-    inputs: list[str] | None = None
+    inputs: tuple[str, ...] = ()
 
     def identity(self) -> str:
         """What makes the stage what it is.
 
         Returns:
-            str: the command, the resolved config, and size and time of the inputs.
+            str: the command, the resolved config, and what the inputs are.
         """
         settings = Config.fromfile(self.config).pretty_text if self.config else ''
-        files = [Path(path) for path in self.inputs or [] if os.path.isfile(path)]
-        stamps = [f'{path} {path.stat().st_size} {path.stat().st_mtime_ns}' for path in files]
-        return '\n'.join([' '.join(self.command), settings, *stamps])
+        return '\n'.join([' '.join(self.command), settings, *map(_stamp, self.inputs)])
 
 
 def run_stages(stages: list[Stage], folder: str, fresh: bool = False) -> None:
@@ -85,6 +82,11 @@ def finished(stages: list[Stage], folder: str) -> list[Stage]:
         list[Stage]: the first of ``stages``.
     """
     return list(takewhile(lambda stage: _reads(Path(folder, f'{stage.name}.done'), stage.identity()), stages))
+
+
+def _stamp(path: str) -> str:
+    stat = os.stat(path) if os.path.exists(path) else None
+    return f'{path}: {"absent" if stat is None else f"{stat.st_size} bytes at {stat.st_mtime_ns}"}'
 
 
 def _reads(path: Path, text: str) -> bool:

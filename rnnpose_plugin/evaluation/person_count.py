@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from mmengine.evaluator import BaseMetric
 from mmpose.registry import METRICS
 
+from .crowding import is_person
+
 
 @METRICS.register_module()
 class PersonCountMetric(BaseMetric):
@@ -33,7 +35,7 @@ class PersonCountMetric(BaseMetric):
             annotations = sample.get('raw_ann_info') or []
             if isinstance(annotations, dict):
                 annotations = [annotations]
-            true = sum(_is_person(annotation) for annotation in annotations)
+            true = sum(is_person(annotation) for annotation in annotations)
             self.results.append((len(sample['pred_instances']['keypoints']), true))
 
     def compute_metrics(self, results: list[tuple[int, int]]) -> dict[str, float]:
@@ -48,7 +50,3 @@ class PersonCountMetric(BaseMetric):
         found, true = (sum(column) for column in zip(*results))
         error = sum(abs(f - t) for f, t in results) / len(results)
         return dict(found=found, true=true, count_error=error)
-
-
-def _is_person(annotation: dict) -> bool:
-    return not annotation.get('iscrowd', 0) and any(v > 0 for v in annotation['keypoints'][2::3])

@@ -1,0 +1,283 @@
+"""Running one model of a comparison picture by picture, and keeping what it found in a file to go on from."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import resource
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import redirect_stdout, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from mmengine.device import get_device
+from mmengine.runner import Runner
+from mmpose.registry import METRICS
+from torch.nn import Module
+
+from ..engine.progress_bar_hook import LoopBar
+from .contender import Contender
+
+WARM_UP = 3  # runs of the first picture before the clock counts
+
+
+class PredictionDump:
+    """A file of predictions in JSON lines: first what they are of, then one line for each picture, in order.
+
+    Args:
+        path (str): the file.
+        identity (dict): from :meth:`Contender.identity`.
+        image_ids (Sequence[int]): of the data set, in its order.
+
+    Raises:
+        ValueError: if the file holds predictions of something else.
+    """
+
+    def __init__(self, path: str, identity: dict, image_ids: Sequence[int]) -> None:
+        self.path, self.identity, self.image_ids = Path(path), identity, list(image_ids)
+        self.lines = self._read()
+
+    def _read(self) -> list[dict]:
+        if not self.path.exists():
+            return []
+        texts = self.path.read_text(encoding='utf-8').split('\n')
+        whole = texts[:-1]  # what stands behind the last line's end was cut off while it was written
+        if texts[-1]:
+            self.path.write_text(''.join(f'{text}\n' for text in whole), encoding='utf-8')
+        if not whole:
+            return []
+        try:
+            header, *lines = map(json.loads, whole)
+            self._check(header, [line['img_id'] for line in lines])
+        except (KeyError, TypeError, json.JSONDecodeError):
+            raise ValueError(f'{self.path} holds no predictions of this tool; {self._cure()}') from None
+        return lines
+
+    def _check(self, header: dict, image_ids: list[int]) -> None:
+        for part, (words, value) in self.identity.items():
+            there, hashed = header[part]
+            if hashed != value:
+                difference = f'{there}, which has changed since' if there == words else f'{there}, not of {words}'
+                raise ValueError(f'{self.path} holds predictions of another {part} ({difference}); {self._cure()}')
+        if image_ids != self.image_ids[: len(image_ids)]:
+            raise ValueError(f'{self.path} holds predictions of other pictures; {self._cure()}')
+
+    @staticmethod
+    def _cure() -> str:
+        return 'give another --out to keep them, or --fresh to replace them'
+
+    def append(self, line: dict) -> None:
+        """Write one picture's predictions down at once.
+
+        Args:
+            line (dict): for JSON, with ``img_id``.
+        """
+        new = not self.path.exists() or not self.path.stat().st_size
+        with self.path.open('a', encoding='utf-8') as file:
+            file.writelines(json.dumps(part) + '\n' for part in ([self.identity] if new else []) + [line])
+        self.lines.append(line)
+
+
+class Stopwatch:
+    """Seconds spent in a model, and the part of them spent in its codec: the arg max, the grouping, what is NMS there.
+
+    A head without a codec counts as network altogether. On CUDA every reading waits for the device.
+
+    Args:
+        model (Module): an estimator of the toolbox; its codec's methods are wrapped.
+    """
+
+    def __init__(self, model: Module) -> None:
+        self.model = model
+        self.decoding = 0.0
+        self._inside = False
+        codec = getattr(getattr(model, 'head', None), 'decoder', None)
+        for name in ('decode', 'batch_decode'):
+            if hasattr(codec, name):
+                setattr(codec, name, self._timed(getattr(codec, name)))
+
+    @torch.no_grad()
+    def run(self, batch: dict) -> tuple[list, dict[str, float]]:
+        """Run the model.
+
+        Args:
+            batch (dict): as collated.
+
+        Returns:
+            tuple[list, dict[str, float]]: the data samples with predictions; seconds of ``network`` (all but the
+            codec), ``decoding`` and ``total``.
+        """
+        self.decoding, begin = 0.0, self._now()
+        samples = self.model.test_step(batch)
+        total = self._now() - begin
+        return samples, dict(network=total - self.decoding, decoding=self.decoding, total=total)
+
+    def _timed(self, method):
+        def timed(*args, **kwargs):
+            if self._inside:  # batch_decode may call decode
+                return method(*args, **kwargs)
+            self._inside, begin = True, self._now()
+            try:
+                return method(*args, **kwargs)
+            finally:
+                self.decoding += self._now() - begin
+                self._inside = False
+
+        return timed
+
+    @staticmethod
+    def _now() -> float:
+        if get_device() == 'cuda':
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+
+class PeakMemory:
+    """MiB that pictures take: on CUDA the most that was allocated, weights included; on a CPU the most that this
+    process held, less what it held before the first picture."""
+
+    def __init__(self) -> None:
+        self.cuda = get_device() == 'cuda'
+        if self.cuda:
+            torch.cuda.reset_peak_memory_stats()
+        else:
+            self._forget()
+        self.before = 0.0 if self.cuda else self._resident()
+
+    def read(self) -> float:
+        """The peak so far.
+
+        Returns:
+            float: MiB.
+        """
+        if self.cuda:
+            return torch.cuda.max_memory_allocated() / 2**20
+        return self._resident() - self.before
+
+    @staticmethod
+    def _forget() -> None:
+        """Where Linux allows it, give back what loading left free and let the peak begin anew.
+
+        Elsewhere pictures that need less than loading did come out as 0.
+        """
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL('libc.so.6').malloc_trim(0)
+            Path('/proc/self/clear_refs').write_text('5')
+
+    @staticmethod
+    def _resident() -> float:
+        """The most that this process held since the peak began; Linux hands ru_maxrss on from parent to child."""
+        with suppress(OSError):
+            line = next(line for line in Path('/proc/self/status').read_text().splitlines() if 'VmHWM' in line)
+            return int(line.split()[1]) / 2**10
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+def open_dump(contender: Contender, path: str, limit: int | None = None) -> PredictionDump:
+    """The dump of a model's predictions on its test data, as far as it got.
+
+    Args:
+        contender (Contender): the model.
+        path (str): the file.
+        limit (int, optional): only so many pictures, the first. Defaults to None, all.
+
+    Returns:
+        PredictionDump: with the lines that are there, at most ``limit``.
+    """
+    dataset = contender.build_dataset(pipeline=[])
+    dump = PredictionDump(
+        path, contender.identity(len(dataset)), [dataset.get_data_info(i)['img_id'] for i in range(len(dataset))]
+    )
+    dump.image_ids = dump.image_ids[:limit]
+    dump.lines = dump.lines[:limit]
+    return dump
+
+
+def predict(contender: Contender, dump: PredictionDump) -> None:
+    """Run a model on the pictures that are not in its dump yet, one at a time.
+
+    Args:
+        contender (Contender): the model.
+        dump (PredictionDump): takes a line for each picture: ``img_id``, ``keypoints`` (n, K, 2) in pixels of the
+            picture, ``keypoint_scores`` (n, K), ``bbox_scores`` (n,), seconds of ``network``, ``decoding`` and
+            ``total``, and the ``peak_mib`` of memory so far.
+    """
+    done, count = len(dump.lines), len(dump.image_ids)
+    print(f'{contender.name}: {count - done} of {count} pictures to do', flush=True)
+    if done == count:
+        return
+    model, _ = contender.build_model()
+    watch = Stopwatch(model.to(get_device()))
+    batches = _batches(contender, range(done, count))
+    memory = PeakMemory()
+    bar = LoopBar(contender.name, count - done, interval=10)
+    for number, batch in enumerate(batches):
+        for _ in range(WARM_UP if number == 0 else 0):
+            watch.run(batch)
+        (sample,), seconds = watch.run(batch)
+        dump.append(dict(_as_line(sample), **seconds, peak_mib=memory.read()))
+        if bar.is_due():
+            bar.draw()
+    bar.close()
+
+
+def detections_of(contender: Contender, lines: Iterable[dict], metainfo: dict, ann_file: str) -> list[dict]:
+    """Poses in COCO's format, ranked and freed of doubles by the toolbox's CocoMetric with the model's settings.
+
+    Args:
+        contender (Contender): the model.
+        lines (Iterable[dict]): of its dump.
+        metainfo (dict): of the data set.
+        ann_file (str): of the data set.
+
+    Returns:
+        list[dict]: what COCO's ``loadRes`` takes.
+    """
+    with TemporaryDirectory() as folder:
+        prefix = os.path.join(folder, 'poses')
+        settings = dict(contender.scoring, ann_file=ann_file, format_only=True, outfile_prefix=prefix)
+        with redirect_stdout(None):  # of the annotation file's reader
+            metric = METRICS.build(dict(settings, type='CocoMetric'))
+        metric.dataset_meta = metainfo
+        metric.process({}, [_as_sample(line, metainfo['num_keypoints']) for line in lines])
+        metric.compute_metrics(metric.results)
+        return json.loads(Path(f'{prefix}.keypoints.json').read_text())
+
+
+def _batches(contender: Contender, indices: Iterable[int]):
+    loader = {
+        key: contender.cfg.test_dataloader[key] for key in ('collate_fn',) if key in contender.cfg.test_dataloader
+    }
+    dataset = contender.build_dataset(indices=list(indices))
+    # One picture at a time, read in this process: nothing else is busy while the clock runs.
+    return Runner.build_dataloader(
+        dict(
+            loader,
+            dataset=dataset,
+            batch_size=1,
+            num_workers=0,
+            sampler=dict(type='DefaultSampler', shuffle=False, round_up=False),
+        )
+    )
+
+
+def _as_line(sample) -> dict:
+    poses = sample.pred_instances
+    scores = poses.bbox_scores if 'bbox_scores' in poses else np.ones(len(poses.keypoints))
+    parts = dict(keypoints=poses.keypoints, keypoint_scores=poses.keypoint_scores, bbox_scores=scores)
+    lists = {name: torch.as_tensor(part).cpu().numpy().tolist() for name, part in parts.items()}
+    return dict(img_id=int(sample.img_id), **lists)
+
+
+def _as_sample(line: dict, num_keypoints: int) -> dict:
+    poses = dict(
+        keypoints=np.reshape(line['keypoints'], (-1, num_keypoints, 2)),
+        keypoint_scores=np.reshape(line['keypoint_scores'], (-1, num_keypoints)),
+        bbox_scores=np.asarray(line['bbox_scores'], dtype=np.float64),
+    )
+    # The metric takes poses whose id is no list for those of a single person, and keeps one of them.
+    return dict(id=[line['img_id']], img_id=line['img_id'], pred_instances=poses, gt_instances={})

@@ -1,0 +1,255 @@
+"""What a comparison holds equal and what it does not, and when it should not be made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmpose.datasets.transforms import BottomupResize
+from torch.nn import Module
+
+from .check_views import last_step
+from .contender import Contender, hash_of_file, machine
+
+# What has to be equal unless ``--allow-different`` names it, and how to make it so.
+REQUIRED = {
+    'annotations': 'put both on one with --data',
+    'input_size': "set input_size of BottomupResize and of the head's codec",
+    'flip': 'set model.test_cfg.flip_test',
+    'scales': 'set model.test_cfg.multiscale_test and aug_scales of BottomupResize',
+}
+NONE = 'none'
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One thing about both models.
+
+    Args:
+        name (str): what it is.
+        first (str): for the first model.
+        second (str): for the second.
+        equal (bool): whether it was held equal.
+        key (str, optional): its key in ``REQUIRED``. Defaults to None, it may differ.
+    """
+
+    name: str
+    first: str
+    second: str
+    equal: bool
+    key: str | None = None
+
+
+def required_facts(first: Contender, second: Contender) -> list[Fact]:
+    """What has to be equal, as the configs say it.
+
+    Args:
+        first (Contender): a model.
+        second (Contender): the other.
+
+    Returns:
+        list[Fact]: one for each key of ``REQUIRED``.
+    """
+    files = [annotation_file(contender) for contender in (first, second)]
+    same = files[0] == files[1] or (all(Path(f).is_file() for f in files) and len(set(map(hash_of_file, files))) == 1)
+    annotations = Fact('annotation file', *files, same, 'annotations')
+    views = [_views(contender) for contender in (first, second)]
+    names = dict(input_size='input size', flip='flip', scales='scales')
+    return [annotations, *(_fact(name, *(view[key] for view in views), key) for key, name in names.items())]
+
+
+def refuse_unequal(facts: Sequence[Fact], allowed: Sequence[str]) -> list[Fact]:
+    """Refuse a comparison of things that cannot be compared.
+
+    Args:
+        facts (Sequence[Fact]): from :func:`required_facts`.
+        allowed (Sequence[str]): keys of ``REQUIRED`` that may differ.
+
+    Returns:
+        list[Fact]: those that differ by permission.
+
+    Raises:
+        ValueError: for the first that differs without.
+    """
+    different = [fact for fact in facts if not fact.equal]
+    for fact in different:
+        if fact.key not in allowed:
+            raise ValueError(
+                f'the two differ in {fact.name}: {fact.first} and {fact.second}; {REQUIRED[fact.key]}, or compare them '
+                f'all the same with --allow-different {fact.key}'
+            )
+    return different
+
+
+def other_facts(
+    contenders: Sequence[Contender], models: Sequence[Module], metas: Sequence[dict], counts: Sequence[int]
+) -> list[Fact]:
+    """What a reader has to know beside.
+
+    Args:
+        contenders (Sequence[Contender]): the two.
+        models (Sequence[Module]): with the weights of their checkpoints.
+        metas (Sequence[dict]): of the checkpoints.
+        counts (Sequence[int]): pictures of each.
+
+    Returns:
+        list[Fact]: in the order of the report.
+    """
+    datasets = [contender.build_dataset(lazy_init=True, pipeline=[]) for contender in contenders]
+    columns = {
+        'pictures': [f'{count} of {d.data_prefix.get("img", "?")}' for count, d in zip(counts, datasets)],
+        'backbone': _backbones(*(contender.cfg.model.backbone for contender in contenders)),
+        'parameters': [_parameters(model) for model in models],
+        'start, by the config': [_start(contender.cfg) for contender in contenders],
+        'training data, by the config': [_training_data(contender.cfg) for contender in contenders],
+        'trained for': [_length(meta, contender.cfg) for meta, contender in zip(metas, contenders)],
+        'fit to the input': [_resizing(contender) for contender in contenders],
+        'other test settings': [_test_settings(contender.cfg) for contender in contenders],
+        'stop threshold': [_first_of(model, 'stop_threshold') for model in models],
+        'most people per picture': [_first_of(model, 'max_instances', 'decode_max_instances') for model in models],
+        'joint threshold': [_first_of(model, 'keypoint_threshold', 'decode_keypoint_thr') for model in models],
+        'removal of doubles (NMS)': [_nms(contender.scoring) for contender in contenders],
+        'score of a pose': [_score(contender.scoring) for contender in contenders],
+    }
+    facts = [_fact(name, *values) for name, values in columns.items()]
+    facts.insert(2, _weights(*(model.backbone for model in models)))
+    return [*facts, _fact('clock', *[f'one picture at a time on {machine()}'] * 2)]
+
+
+def annotation_file(contender: Contender) -> str:
+    """The file with the truth.
+
+    Args:
+        contender (Contender): a model.
+
+    Returns:
+        str: its path, whether or not there is such a file.
+    """
+    return contender.build_dataset(lazy_init=True, pipeline=[]).ann_file
+
+
+def _fact(name: str, first: Any, second: Any, key: str | None = None) -> Fact:
+    return Fact(name, str(first), str(second), str(first) == str(second), key)
+
+
+def _resize(contender: Contender) -> BottomupResize | None:
+    return last_step(contender.dataset_cfg.get('pipeline') or (), BottomupResize)
+
+
+def _views(contender: Contender) -> dict[str, Any]:
+    resize, settings = _resize(contender), contender.cfg.model.get('test_cfg') or {}
+    codec = (contender.cfg.model.get('head') or {}).get('decoder') or {}
+    size = codec.get('input_size') if resize is None else resize.input_size
+    scales = (resize.aug_scales if resize is not None else None) if settings.get('multiscale_test', False) else None
+    return dict(
+        input_size=' x '.join(map(str, size)) if size else 'unknown',
+        flip='on' if settings.get('flip_test', False) else 'off',
+        scales=', '.join(f'{scale:g}' for scale in sorted([1.0, *(scales or ())])),
+    )
+
+
+def _resizing(contender: Contender) -> str:
+    resize = _resize(contender)
+    if resize is None:
+        return NONE
+    return f'{resize.resize_mode}, size_factor {resize.size_factor}{", udp" if resize.use_udp else ""}'
+
+
+def _backbones(*backbones: dict) -> list[str]:
+    """Their types, with the settings in which they differ."""
+    settings = [_leaves(backbone) for backbone in backbones]
+    names = sorted(name for name in set(chain(*settings)) if len({part.get(name, 'default') for part in settings}) > 1)
+    kinds = [backbone['type'] for backbone in backbones]
+    kinds = [kind if isinstance(kind, str) else kind.__name__ for kind in kinds]
+    words = [', '.join(f'{name}={part.get(name, "default")}' for name in names) for part in settings]
+    return [f'{kind}({of_model})' if names else kind for kind, of_model in zip(kinds, words)]
+
+
+def _leaves(settings: dict, prefix: str = '') -> dict[str, str]:
+    """All settings but the type and how weights begin, with dotted names."""
+    leaves = {}
+    for name, value in settings.items():
+        if isinstance(value, dict) and name != 'init_cfg':
+            leaves.update(_leaves(value, f'{prefix}{name}.'))
+        elif prefix or name not in ('type', 'init_cfg'):
+            leaves[f'{prefix}{name}'] = str(list(value) if isinstance(value, tuple) else value)
+    return leaves
+
+
+def _weights(first: Module, second: Module) -> Fact:
+    """Counters of batch norms are no weights."""
+    weights = [
+        {name: value for name, value in backbone.state_dict().items() if 'num_batches_tracked' not in name}
+        for backbone in (first, second)
+    ]
+    names = set(chain(*weights))
+    same = sum(
+        all(name in part for part in weights)
+        and weights[0][name].shape == weights[1][name].shape
+        and torch.equal(weights[0][name], weights[1][name])
+        for name in names
+    )
+    text = 'the same' if same == len(names) else f'differ in {len(names) - same} of {len(names)} tensors'
+    return Fact('backbone weights', text, text, same == len(names))
+
+
+def _parameters(model: Module) -> str:
+    total = sum(weight.numel() for weight in model.parameters())
+    backbone = sum(weight.numel() for weight in model.backbone.parameters())
+    return f'{total:,}, of these backbone {backbone:,}'
+
+
+def _start(cfg: Config) -> str:
+    """What a training with the config starts from; the checkpoint itself does not tell."""
+    init_cfg = (cfg.model.get('backbone') or {}).get('init_cfg') or []
+    parts = init_cfg if isinstance(init_cfg, (list, tuple)) else [init_cfg]
+    files = [part['checkpoint'] for part in parts if part.get('checkpoint')]
+    frozen = ', backbone frozen' if cfg.model.get('freeze_backbone', False) else ''
+    return (cfg.get('load_from') or ', '.join(files) or 'random weights') + frozen
+
+
+def _training_data(cfg: Config) -> str:
+    loader = cfg.get('train_dataloader')
+    if not loader:
+        return 'not in the config'
+    dataset = loader.dataset
+    return str(Path(dataset.get('data_root', ''), dataset.get('ann_file', dataset.get('type'))))
+
+
+def _length(meta: dict, cfg: Config) -> str:
+    if 'iter' not in meta:
+        return 'not in the checkpoint'
+    loader = cfg.get('train_dataloader')
+    batch = f' of {loader.batch_size} pictures' if loader and 'batch_size' in loader else ''
+    return f'{meta["iter"]:,} iterations{batch}, {meta.get("epoch", "?")} epochs'
+
+
+def _test_settings(cfg: Config) -> str:
+    settings = dict(cfg.model.get('test_cfg') or {})
+    rest = {key: value for key, value in settings.items() if key not in ('flip_test', 'multiscale_test')}
+    return ', '.join(f'{key}={value}' for key, value in sorted(rest.items())) or NONE
+
+
+def _first_of(model: Module, *names: str) -> str:
+    """The first setting that head or codec has."""
+    head = getattr(model, 'head', None)
+    for place in (head, getattr(head, 'decoder', None)):
+        for name in names:
+            if getattr(place, name, None) is not None:
+                return f'{getattr(place, name):g}'
+    return NONE
+
+
+def _nms(scoring: dict) -> str:
+    mode = scoring['nms_mode']
+    return mode if mode == 'none' else f'{mode} at {scoring["nms_thr"]:g}'
+
+
+def _score(scoring: dict) -> str:
+    mode = scoring['score_mode']
+    return f'{mode}, joints over {scoring["keypoint_score_thr"]:g}' if mode == 'bbox_keypoint' else mode

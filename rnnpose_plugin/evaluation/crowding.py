@@ -1,0 +1,266 @@
+"""COCO's figures for people who stand alone, touch or cover each other; counts; how far poses agree with the truth.
+
+Plain numpy and pycocotools on COCO's own records: ``truth`` is the content of an annotation file, ``detections`` are
+the results that COCO's ``loadRes`` reads, each with ``image_id``, ``category_id``, ``keypoints`` (3 * K numbers) and
+``score``.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import numpy as np
+from pycocotools import mask
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from scipy.optimize import linear_sum_assignment
+
+# A person's crowding is the highest IoU of its box with another person's of the picture; a band holds its upper end.
+# OCHuman's "moderate" and "hard" are the last two.
+BAND_ENDS = (0.3, 0.5, 0.75, 1.0)
+BANDS = ('0-0.3', '0.3-0.5', '0.5-0.75', '0.75-1')
+FIGURES = ('AP', 'AP50', 'AP75', 'AP(M)', 'AP(L)', 'AR', 'AR50', 'AR75', 'AR(M)', 'AR(L)')
+
+
+def is_person(annotation: dict) -> bool:
+    """Whether an annotation is a person who counts: with a labelled joint, and no crowd region.
+
+    Args:
+        annotation (dict): COCO's.
+
+    Returns:
+        bool: True for a person.
+    """
+    return not annotation.get('iscrowd', 0) and any(v > 0 for v in annotation.get('keypoints', ())[2::3])
+
+
+def read_truth(path: str, image_ids: Iterable[int]) -> dict:
+    """The part of an annotation file that belongs to some pictures.
+
+    Args:
+        path (str): COCO's JSON.
+        image_ids (Iterable[int]): which pictures.
+
+    Returns:
+        dict: ``images``, ``annotations`` and ``categories``. What COCO's evaluation reads and other data sets leave out
+        is filled in: ``num_keypoints``, and ``area`` as 0.53 of the box, as the toolbox does.
+    """
+    content, wanted = json.loads(Path(path).read_text(encoding='utf-8')), set(image_ids)
+    annotations = [dict(a) for a in content['annotations'] if a['image_id'] in wanted and 'keypoints' in a]
+    for annotation in annotations:
+        annotation.setdefault('iscrowd', 0)
+        annotation.setdefault('num_keypoints', sum(v > 0 for v in annotation['keypoints'][2::3]))
+        annotation.setdefault('area', 0.53 * annotation['bbox'][2] * annotation['bbox'][3])
+    images = [image for image in content['images'] if image['id'] in wanted]
+    return dict(images=images, annotations=annotations, categories=content['categories'])
+
+
+def highest_ious(boxes: np.ndarray) -> np.ndarray:
+    """How much each box is overlapped by the one that overlaps it most.
+
+    Args:
+        boxes (np.ndarray): (n, 4), x, y, width, height in pixels.
+
+    Returns:
+        np.ndarray: (n,), IoU in [0, 1]; 0 for a box alone.
+    """
+    if len(boxes) < 2:
+        return np.zeros(len(boxes))
+    boxes = np.asarray(boxes, dtype=np.float64)
+    ious = np.array(mask.iou(boxes, boxes, [0] * len(boxes)))
+    np.fill_diagonal(ious, 0)
+    return ious.max(axis=1)
+
+
+def crowding(truth: dict) -> dict[int, float]:
+    """How crowded each person stands. Crowd regions are nobody; people without a labelled joint crowd others.
+
+    Args:
+        truth (dict): see above.
+
+    Returns:
+        dict[int, float]: the highest IoU of a person's box with another person's of its picture, by annotation id, for
+        those who count (:func:`is_person`).
+    """
+    ious = {}
+    for group in people_by_image(truth, counted=False).values():
+        highest = highest_ious(np.array([person['bbox'] for person in group]))
+        ious.update((person['id'], float(iou)) for person, iou in zip(group, highest) if is_person(person))
+    return ious
+
+
+def band_of(iou: float) -> int:
+    """The band of a person.
+
+    Args:
+        iou (float): from :func:`crowding`.
+
+    Returns:
+        int: index into ``BANDS``.
+    """
+    return int(np.searchsorted(BAND_ENDS[:-1], iou, side='left'))
+
+
+def people_by_image(truth: dict, counted: bool = True) -> dict[int, list[dict]]:
+    """The people of each picture that has some.
+
+    Args:
+        truth (dict): see above.
+        counted (bool): leave out people without a labelled joint. Defaults to True.
+
+    Returns:
+        dict[int, list[dict]]: annotations by image id; crowd regions are left out.
+    """
+    groups = defaultdict(list)
+    for annotation in truth['annotations']:
+        if is_person(annotation) if counted else not annotation.get('iscrowd', 0):
+            groups[annotation['image_id']].append(annotation)
+    return dict(groups)
+
+
+def coco_figures(
+    truth: dict, detections: Sequence[dict], sigmas: Sequence[float], image_ids: Sequence[int] | None = None
+) -> dict[str, float | None]:
+    """COCO's ten figures by pycocotools.
+
+    Args:
+        truth (dict): see above.
+        detections (Sequence[dict]): see above; there may be none.
+        sigmas (Sequence[float]): K, of the OKS.
+        image_ids (Sequence[int], optional): only these pictures. Defaults to None, all of the truth.
+
+    Returns:
+        dict[str, float | None]: ``FIGURES`` in [0, 1]; None where there is nobody to be found.
+    """
+    with redirect_stdout(io.StringIO()):
+        coco = _as_coco(dict(truth, annotations=[dict(annotation) for annotation in truth['annotations']]))
+        # loadRes cannot read an empty list.
+        empty = dict(truth, annotations=[])
+        found = coco.loadRes([dict(d) for d in detections]) if detections else _as_coco(empty)
+        evaluation = COCOeval(coco, found, 'keypoints')
+        evaluation.params.kpt_oks_sigmas = np.asarray(sigmas, dtype=np.float64)
+        if image_ids is not None:
+            evaluation.params.imgIds = sorted(image_ids)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return {name: None if value < 0 else float(value) for name, value in zip(FIGURES, evaluation.stats)}
+
+
+def figures_by_band(truth: dict, detections: Sequence[dict], sigmas: Sequence[float]) -> list[dict]:
+    """AP and AR of the people of each band.
+
+    People of other bands are ignored, as COCO ignores crowd regions: a pose that fits one of them counts neither way
+    (a pose that fits people of both is matched with the band's own first). Whatever fits nobody counts against every
+    band with a person in the picture; pictures without one are left out.
+
+    Args:
+        truth (dict): see above.
+        detections (Sequence[dict]): see above.
+        sigmas (Sequence[float]): K, of the OKS.
+
+    Returns:
+        list[dict]: for each of ``BANDS`` its name as ``band``, the number of its ``people`` and of their ``pictures``,
+        ``AP``, ``AP50``, ``AP75`` and ``AR``, None where there is nobody.
+    """
+    bands = {person: band_of(iou) for person, iou in crowding(truth).items()}
+    rows = []
+    for index, name in enumerate(BANDS):
+        inside = [a for a in truth['annotations'] if bands.get(a['id']) == index]
+        images = {person['image_id'] for person in inside}
+        # COCOeval ignores whom num_keypoints says to be without a joint, and takes its OKS by the joints all the same.
+        others = dict(num_keypoints=0)
+        annotations = [a if bands.get(a['id']) == index else {**a, **others} for a in truth['annotations']]
+        figures = coco_figures(dict(truth, annotations=annotations), detections, sigmas, list(images))
+        kept = {key: figures[key] for key in ('AP', 'AP50', 'AP75', 'AR')}
+        rows.append(dict(band=name, people=len(inside), pictures=len(images), **kept))
+    return rows
+
+
+def count_confusion(true: Sequence[int], found: Sequence[int]) -> np.ndarray:
+    """How often so many people were found where so many are.
+
+    Args:
+        true (Sequence[int]): people of each picture.
+        found (Sequence[int]): poses in each picture.
+
+    Returns:
+        np.ndarray: (highest true + 1, highest found + 1), numbers of pictures.
+    """
+    matrix = np.zeros((max(true, default=0) + 1, max(found, default=0) + 1), dtype=int)
+    np.add.at(matrix, (np.asarray(true, dtype=int), np.asarray(found, dtype=int)), 1)
+    return matrix
+
+
+def best_count_threshold(true: Sequence[int], scores: Sequence[Sequence[float]]) -> tuple[float, float]:
+    """The score below which poses should be dropped so that the count is right for the most pictures.
+
+    Args:
+        true (Sequence[int]): people of each picture.
+        scores (Sequence[Sequence[float]]): of the poses of each picture.
+
+    Returns:
+        tuple[float, float]: the lowest such score, 0 if all poses are kept, and the share of pictures with the right
+        count.
+    """
+    # A picture is right for thresholds above its score number n + 1 and up to its score number n.
+    ranked = [sorted(of_picture, reverse=True) for of_picture in scores]
+    pairs = [(n, of_picture) for n, of_picture in zip(true, ranked) if len(of_picture) >= n]
+    lows = np.array([of_picture[n] if len(of_picture) > n else -np.inf for n, of_picture in pairs])
+    highs = np.array([of_picture[n - 1] if n else np.inf for n, of_picture in pairs])
+    thresholds = [0.0, *sorted({score for of_picture in ranked for score in of_picture}), np.inf]
+    right = [int(((lows < t) & (t <= highs)).sum()) for t in thresholds]
+    best = int(np.argmax(right))
+    return float(thresholds[best]), right[best] / len(true)
+
+
+def oks_matrix(people: Sequence[dict], poses: Sequence[dict], sigmas: Sequence[float]) -> np.ndarray:
+    """COCO's object keypoint similarity of all people with all poses.
+
+    Args:
+        people (Sequence[dict]): annotations of a picture, each with a labelled joint.
+        poses (Sequence[dict]): its detections.
+        sigmas (Sequence[float]): K.
+
+    Returns:
+        np.ndarray: (people, poses), in [0, 1].
+    """
+    K = len(sigmas)
+    true = np.array([person['keypoints'] for person in people], dtype=np.float64).reshape(-1, 1, K, 3)
+    found = np.array([pose['keypoints'] for pose in poses], dtype=np.float64).reshape(1, -1, K, 3)
+    areas = np.array([person['area'] for person in people], dtype=np.float64).reshape(-1, 1, 1)
+    squares = ((true[..., :2] - found[..., :2]) ** 2).sum(axis=-1)
+    errors = squares / (2 * np.asarray(sigmas)) ** 2 / (areas + np.spacing(1)) / 2
+    labelled = (true[..., 2] > 0) & np.ones_like(errors, dtype=bool)
+    return (np.exp(-errors) * labelled).sum(axis=-1) / labelled.sum(axis=-1)
+
+
+def agreement(people: Sequence[dict], poses: Sequence[dict], sigmas: Sequence[float]) -> tuple[float, dict[int, int]]:
+    """How well the poses of a picture are its people: the OKS of the best pairs, less 1 for each surplus pose.
+
+    Args:
+        people (Sequence[dict]): the picture's, each with a labelled joint.
+        poses (Sequence[dict]): its detections.
+        sigmas (Sequence[float]): K.
+
+    Returns:
+        tuple[float, dict[int, int]]: the sum, at most the number of people; and the person of each pose that has one.
+    """
+    surplus = max(0, len(poses) - len(people))
+    if not people or not poses:
+        return float(-surplus), {}
+    oks = oks_matrix(people, poses, sigmas)
+    rows, columns = linear_sum_assignment(oks, maximize=True)
+    return float(oks[rows, columns].sum() - surplus), dict(zip(columns.tolist(), rows.tolist()))
+
+
+def _as_coco(content: dict) -> COCO:
+    coco = COCO()
+    coco.dataset = content
+    coco.createIndex()
+    return coco

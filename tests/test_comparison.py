@@ -1,0 +1,558 @@
+"""Two models on the same pictures: running, resuming, what is refused and what is said, and the command itself."""
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from mmpose.registry import METRICS, MODELS
+
+from rnnpose_plugin.apis.comparison import PredictionDump, Stopwatch, detections_of, open_dump, predict
+from rnnpose_plugin.apis.comparison_facts import Fact, other_facts, refuse_unequal, required_facts
+from rnnpose_plugin.apis.comparison_report import Results, as_text, write_report
+from rnnpose_plugin.apis.contender import check_test_data, load_contender
+from rnnpose_plugin.apis.stages import Stage, run_stages
+from rnnpose_plugin.datasets.synthetic_crowd import CrowdSettings, write_crowd
+from rnnpose_plugin.visualization.comparison_plots import Picture, _fitted, draw_disagreements, plot_counts
+
+ROOT = Path(__file__).parents[1]
+TOOL = ROOT / 'tools' / 'compare.py'
+AE, RNN = (str(ROOT / 'configs' / f'{name}.py') for name in ('ae_hg_crowd', 'rnnpose_hg_crowd'))
+BACKBONE = {
+    'model.backbone.num_stacks': 1,
+    'model.backbone.feat_channels': 16,
+    'model.backbone.stage_channels': [16, 16, 16, 16],
+}
+DECODER = {
+    'model.neck.in_channels': [68],
+    'model.head.in_channels': 68,
+    'model.head.hidden_channels': [8, 8, 8],
+    'model.head.max_instances': 4,
+}
+DATASET = 'test_dataloader__dataset__'
+DATA = 'test_dataloader.dataset.data_root'
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """A crowd of which picture 2 shows nobody, and two checkpoints with one backbone."""
+    folder = tmp_path_factory.mktemp('comparison')
+    write_crowd(folder / 'crowd', dict(plain=6, occluded=4), 0, CrowdSettings(max_people=3))
+    change_annotations(folder / 'crowd', 'plain', lambda a: a['image_id'] != 2)
+    torch.manual_seed(0)
+    models = {}
+    for name, config, options in (('ae', AE, BACKBONE), ('rnn', RNN, {**BACKBONE, **DECODER})):
+        cfg = Config.fromfile(config)
+        cfg.merge_from_dict(options)
+        with DefaultScope.overwrite_default_scope('mmpose'):
+            models[name] = MODELS.build(cfg.model)
+    # Untrained, AE's maps are too faint for a single pose.
+    models['ae'].backbone.out_convs[0].conv.bias.data[:17] = 0.2
+    models['rnn'].backbone.load_state_dict(models['ae'].backbone.state_dict())
+    for name, model in models.items():
+        meta = dict(epoch=3, iter=1200)
+        torch.save(dict(meta=meta, state_dict=model.state_dict()), folder / f'{name}.pth')
+    return folder
+
+
+def change_annotations(crowd, split, kept):
+    path = crowd / 'annotations' / f'{split}.json'
+    content = json.loads(path.read_text())
+    content['annotations'] = [a for a in content['annotations'] if kept(a)]
+    path.write_text(json.dumps(content))
+
+
+def contender(folder, kind, name=None, data=None, **options):
+    options = {key.replace('__', '.'): value for key, value in options.items()}
+    settings = {**BACKBONE, **(DECODER if kind == 'rnn' else {}), DATA: f'{data or folder / "crowd"}/', **options}
+    config = RNN if kind == 'rnn' else AE
+    return load_contender(name or kind, config, str(folder / f'{kind}.pth'), settings)
+
+
+def results_of(model, path, limit=None):
+    predict(model, open_dump(model, str(path), limit))
+    return Results(model, open_dump(model, str(path), limit))
+
+
+@pytest.fixture(scope='module')
+def dumps(folder):
+    """Both models' predictions on the whole test set."""
+    for kind in ('ae', 'rnn'):
+        predict(contender(folder, kind), open_dump(contender(folder, kind), str(folder / f'{kind}.jsonl')))
+    return folder
+
+
+def report_of(folder, out, *models):
+    results = [Results(model, open_dump(model, str(path))) for model, path in models]
+    contenders = [model for model, _ in models]
+    required = required_facts(*contenders)
+    built, metas = zip(*(model.build_model() for model in contenders))
+    facts = [*required, *other_facts(contenders, built, metas, [len(r.dump.image_ids) for r in results])]
+    return write_report(results, facts, [], str(out))
+
+
+def without_clock(line):
+    return {key: value for key, value in line.items() if key not in ('network', 'decoding', 'total', 'peak_mib')}
+
+
+# Running.
+
+
+@pytest.mark.parametrize('kind', ['ae', 'rnn'])
+def test_a_resumed_run_equals_an_unbroken_one(dumps, kind, tmp_path):
+    whole = (dumps / f'{kind}.jsonl').read_text().splitlines()
+    path = tmp_path / 'part.jsonl'
+    path.write_text('\n'.join(whole[:4]) + '\n' + whole[4][:50])  # killed while it wrote the fourth picture
+    model = contender(dumps, kind)
+    dump = open_dump(model, str(path))
+    assert len(dump.lines) == 3
+    predict(model, dump)
+    ours = path.read_text().splitlines()
+    assert ours[:4] == whole[:4] and len(ours) == 7
+    assert [without_clock(json.loads(line)) for line in ours] == [without_clock(json.loads(line)) for line in whole]
+
+
+def test_a_finished_run_is_not_repeated_and_a_limit_takes_the_first(dumps, capsys):
+    model, path = contender(dumps, 'rnn'), dumps / 'rnn.jsonl'
+    before = path.read_text()
+    predict(model, open_dump(model, str(path)))
+    predict(model, open_dump(model, str(path), 2))
+    assert path.read_text() == before
+    assert '0 of 6 pictures to do' in capsys.readouterr().out
+    assert len(open_dump(model, str(path), 2).lines) == 2
+
+
+@pytest.mark.parametrize(('kind', 'size'), [('ae', 1), ('rnn', 3)])
+def test_predictions_are_those_of_a_batch(dumps, kind, size):
+    """A picture at a time, as the dump was made, or several at once; an untrained AE groups by the last digit."""
+    model = contender(dumps, kind)
+    dataset, (network, _) = model.build_dataset(), model.build_model()
+    lines = open_dump(model, str(dumps / f'{kind}.jsonl')).lines
+    poses = 0
+    for start in range(0, 6, size):
+        samples = [dataset[i] for i in range(start, start + size)]
+        batch = dict(inputs=[s['inputs'] for s in samples], data_samples=[s['data_samples'] for s in samples])
+        with torch.no_grad():
+            found = network.test_step(batch)
+        for line, sample in zip(lines[start:], found):
+            assert line['img_id'] == sample.img_id
+            for name in ('keypoints', 'keypoint_scores', 'bbox_scores'):
+                expected = np.asarray(sample.pred_instances[name])
+                np.testing.assert_allclose(np.reshape(line[name], expected.shape), expected, atol=1e-3)
+            poses += len(line['keypoints'])
+    assert poses > 6
+
+
+def test_figures_and_counts_are_those_of_the_metrics(dumps, tmp_path):
+    """BottomupCocoMetric and PersonCountMetric, on poses near the truth."""
+    model, generator = contender(dumps, 'rnn', test_evaluator__0__score_mode='bbox_keypoint'), np.random.default_rng(0)
+    dump = open_dump(model, str(tmp_path / 'noisy.jsonl'))
+    truth = json.loads((dumps / 'crowd' / 'annotations' / 'plain.json').read_text())['annotations']
+    coco = METRICS.build(dict(type='BottomupCocoMetric', nms_mode='none', score_mode='bbox_keypoint'))
+    people = METRICS.build(dict(type='PersonCountMetric'))
+    coco.dataset_meta = model.build_dataset().metainfo
+    for image in dump.image_ids:
+        persons = [a for a in truth if a['image_id'] == image]
+        joints = np.array([a['keypoints'] for a in persons]).reshape(-1, 17, 3)
+        joints[..., :2] += generator.normal(0, 1, joints[..., :2].shape)
+        joints = np.concatenate([joints, joints[:1]])  # one twice
+        poses = dict(
+            keypoints=joints[..., :2],
+            keypoint_scores=generator.random(joints.shape[:2]),
+            bbox_scores=generator.random(len(joints)),
+        )
+        lists = {name: part.tolist() for name, part in poses.items()}
+        dump.append(dict(img_id=image, network=0.1, decoding=0.1, total=0.2, peak_mib=1.0, **lists))
+        sample = dict(id=[image], img_id=image, pred_instances=poses, gt_instances={}, raw_ann_info=persons)
+        for metric in (coco, people):
+            metric.process({}, [sample])
+    expected, ours = {**coco.evaluate(6), **people.evaluate(6)}, Results(model, dump).as_data()
+    for name, theirs in {'AP': 'AP', 'AP50': 'AP .5', 'AP75': 'AP .75', 'AR': 'AR'}.items():
+        assert ours['figures'][name] == pytest.approx(expected[f'coco/{theirs}'], abs=1e-6)
+    assert 0.1 < ours['figures']['AP'] < 0.95
+    assert ours['counts']['found'] == expected['people/found'] and ours['counts']['true'] == expected['people/true']
+    assert ours['counts']['error'] == expected['people/count_error']
+    assert ours['counts']['right'] == 1 / 6  # the picture of nobody
+    assert ours['latency'] == dict(network=0.1, decoding=0.1, total=0.2)
+    sure = [len(poses) for poses in Results(model, dump).confident_poses()]
+    right = np.mean([found == true for found, true in zip(sure, Results(model, dump).true)])
+    assert right == ours['counts']['right_at_best_threshold'] >= ours['counts']['right'] and sum(sure) > 0
+
+
+def test_double_poses_are_removed_as_the_config_says(dumps):
+    model = contender(dumps, 'rnn', test_evaluator__0__nms_mode='oks_nms', test_evaluator__0__nms_thr=0.5)
+    assert model.scoring == dict(nms_mode='oks_nms', nms_thr=0.5, score_mode='bbox', keypoint_score_thr=0.2)
+    line = open_dump(contender(dumps, 'rnn'), str(dumps / 'rnn.jsonl')).lines[0]
+    twice = {key: [line[key][0]] * 2 for key in ('keypoints', 'keypoint_scores', 'bbox_scores')}
+    meta, ann_file = model.build_dataset().metainfo, f'{dumps}/crowd/annotations/plain.json'
+    (kept,) = detections_of(model, [dict(line, **twice)], meta, ann_file)
+    assert kept['score'] == line['bbox_scores'][0]
+    assert np.allclose(np.reshape(kept['keypoints'], (17, 3))[:, :2], line['keypoints'][0])
+
+
+def test_time_in_the_codec_is_decoding_and_counted_once(monkeypatch):
+    clock = [0]
+    monkeypatch.setattr(Stopwatch, '_now', staticmethod(lambda: clock[0]))
+
+    def pass_(seconds):
+        clock[0] += seconds
+
+    class Codec:
+        def decode(self, seconds):
+            pass_(seconds)
+
+        def batch_decode(self, seconds):
+            pass_(1)
+            self.decode(seconds)
+
+    class Model:
+        def test_step(self, batch):
+            pass_(batch['network'])
+            self.head.decoder.batch_decode(batch['decoding'])
+            self.head.decoder.decode(batch['decoding'])
+            return ['samples']
+
+    model = Model()
+    model.head = type('Head', (), dict(decoder=Codec()))()
+    watch = Stopwatch(model)
+    for network, decoding in ((200, 10), (7, 300)):
+        samples, seconds = watch.run(dict(network=network, decoding=decoding))
+        assert samples == ['samples']
+        assert seconds == dict(network=network, decoding=2 * decoding + 1, total=network + 2 * decoding + 1)
+
+
+def test_every_picture_has_its_time_and_memory(dumps):
+    for line in open_dump(contender(dumps, 'ae'), str(dumps / 'ae.jsonl')).lines:
+        assert line['total'] == pytest.approx(line['network'] + line['decoding']) and line['decoding'] > 0
+        assert line['peak_mib'] >= 0
+
+
+# Dumps of something else.
+
+
+@pytest.mark.parametrize(
+    ('change', 'sentence'),
+    [
+        (dict(model__test_cfg__flip_test=True), 'of another config'),
+        (
+            dict(test_dataloader__dataset__ann_file='annotations/occluded.json'),
+            'of another data set .*plain.json.* not of',
+        ),
+    ],
+)
+def test_a_dump_of_something_else_is_refused_and_kept(dumps, change, sentence):
+    before = (dumps / 'rnn.jsonl').read_text()
+    with pytest.raises(ValueError, match=f'rnn.jsonl holds predictions {sentence}.*; give another --out .* --fresh'):
+        open_dump(contender(dumps, 'rnn', **change), str(dumps / 'rnn.jsonl'))
+    assert (dumps / 'rnn.jsonl').read_text() == before
+
+
+def test_a_dump_of_other_weights_is_refused(dumps, tmp_path):
+    shutil.copytree(dumps / 'crowd', tmp_path / 'crowd')
+    checkpoint = torch.load(dumps / 'rnn.pth', weights_only=False)
+    checkpoint['state_dict']['head.rnn.to_stop.bias'] += 1
+    torch.save(checkpoint, tmp_path / 'rnn.pth')
+    with pytest.raises(ValueError, match='of another checkpoint'):
+        open_dump(contender(tmp_path, 'rnn', data=dumps / 'crowd'), str(dumps / 'rnn.jsonl'))
+
+
+def test_a_file_that_is_no_dump_is_refused(tmp_path):
+    path, identity = tmp_path / 'a.jsonl', dict(config=['a.py', 'x'])
+    path.write_text('hello\n')
+    with pytest.raises(ValueError, match='holds no predictions of this tool'):
+        PredictionDump(str(path), identity, [1])
+    path.write_text(json.dumps(identity) + '\n' + json.dumps(dict(img_id=7)) + '\n')
+    with pytest.raises(ValueError, match='predictions of other pictures'):
+        PredictionDump(str(path), identity, [1])
+    path.write_text(json.dumps(dict(config=['a.py', 'y'])) + '\n')
+    with pytest.raises(ValueError, match=r'another config \(a.py, which has changed since\)'):
+        PredictionDump(str(path), identity, [1])
+
+
+# Reports.
+
+
+def test_a_model_against_itself_gives_equal_rows(dumps, tmp_path):
+    models = [(contender(dumps, 'rnn', name), dumps / 'rnn.jsonl') for name in ('one', 'other')]
+    report = report_of(dumps, tmp_path, *models)
+    one, other = (dict(model, name='') for model in report['models'])
+    assert one == other and report['not_held_equal'] == [] and report['disagreements'] == []
+    rows = [line.split('|')[2:4] for line in as_text(report).splitlines() if line.startswith('|')][2:]
+    assert len(rows) == 18 and all(first.strip() == second.strip() for first, second in rows)
+    assert 'backbone weights: the same' in as_text(report)
+
+
+def test_the_report_of_two_models(dumps, tmp_path):
+    models = [(contender(dumps, kind), dumps / f'{kind}.jsonl') for kind in ('ae', 'rnn')]
+    report = report_of(dumps, tmp_path, *models)
+    assert json.loads((tmp_path / 'report.json').read_text()) == report
+    data = report['models'][0]
+    confusion = np.array(data['counts']['confusion'])
+    assert confusion.sum() == data['pictures'] == 6 and confusion[0].sum() == 1  # the picture of nobody
+    assert (confusion.sum(1) * np.arange(len(confusion))).sum() == data['counts']['true']
+    assert (confusion.sum(0) * np.arange(confusion.shape[1])).sum() == data['counts']['found']
+    assert sum(row['pictures'] for row in data['latency_by_people']) == 6
+    equal, different = ({fact['name'] for fact in report[f'{part}held_equal']} for part in ('', 'not_'))
+    assert {'annotation file', 'input size', 'flip', 'scales', 'pictures', 'backbone', 'backbone weights'} <= equal
+    assert {'parameters', 'stop threshold', 'most people per picture', 'joint threshold', 'trained for'} <= different
+    text = (tmp_path / 'report.md').read_text()
+    assert 'stop threshold: ae none; rnn 0.268941' in text
+    assert 'trained for: ae 1,200 iterations of 4 pictures, 3 epochs; rnn 1,200 iterations of 2 pictures' in text
+    for name in ('bands', 'latency', 'counts', 'disagreements'):
+        assert f'({name}.png)' in text and cv2.imread(str(tmp_path / f'{name}.png')).std() > 5
+    assert 1 <= len(report['disagreements']) <= 6
+    spread = [abs(np.subtract(*row['agreement'])) for row in report['disagreements']]
+    assert spread == sorted(spread, reverse=True) and min(spread) > 0
+
+
+def test_a_data_set_without_people(folder, tmp_path):
+    data = Path(shutil.copytree(folder / 'crowd', tmp_path / 'crowd'))
+    change_annotations(data, 'plain', lambda a: False)
+    models = []
+    for kind in ('ae', 'rnn'):
+        model = contender(folder, kind, data=data)
+        check_test_data(model)
+        results_of(model, tmp_path / f'{kind}.jsonl', limit=2)
+        models.append((model, tmp_path / f'{kind}.jsonl'))
+    results = [Results(model, open_dump(model, str(path), 2)) for model, path in models]
+    report = write_report(results, [], [], str(tmp_path))
+    for model in report['models']:
+        assert model['figures']['AP'] is None and model['counts']['true'] == 0
+    assert '| AP                                     | -' in as_text(report)
+
+
+# What is compared with what.
+
+
+def test_a_backbones_weights_are_compared_tensor_by_tensor(dumps):
+    models = [contender(dumps, kind) for kind in ('ae', 'rnn')]
+    built, metas = zip(*(model.build_model() for model in models))
+
+    def fact():
+        return next(f for f in other_facts(models, built, metas, [6, 6]) if f.name == 'backbone weights')
+
+    total = sum('num_batches_tracked' not in name for name in built[0].backbone.state_dict())
+    assert fact().equal
+    weights = dict(built[1].backbone.named_parameters())
+    for name in list(weights)[:2]:
+        weights[name].data += 1e-6
+    assert (fact().equal, fact().first) == (False, f'differ in 2 of {total} tensors')
+
+
+def test_of_different_backbones_the_differences_are_named(dumps):
+    models = [contender(dumps, 'ae'), contender(dumps, 'ae')]
+    built, metas = zip(*(model.build_model() for model in models))
+    models[1].cfg.model.backbone.stage_channels = [16, 16, 16, 24]
+    fact = next(f for f in other_facts(models, built, metas, [6, 6]) if f.name == 'backbone')
+    assert not fact.equal and fact.second == 'CrowdHourglassAENet(stage_channels=[16, 16, 16, 24])'
+
+
+@pytest.mark.parametrize(
+    ('options', 'sentence', 'key'),
+    [
+        ({f'{DATASET}ann_file': 'annotations/occluded.json'}, 'annotation file.*put both on one', 'annotations'),
+        ({f'{DATASET}pipeline__1__input_size': (128, 128)}, 'input size: 64 x 64 and 128 x 128', 'input_size'),
+        ({'model__test_cfg__flip_test': True}, 'flip: off and on', 'flip'),
+        (
+            {'model__test_cfg__multiscale_test': True, f'{DATASET}pipeline__1__aug_scales': [0.5]},
+            'scales: 1 and 0.5, 1',
+            'scales',
+        ),
+    ],
+)  # fmt: skip
+def test_unequal_tests_are_refused_unless_allowed(folder, options, sentence, key):
+    facts = required_facts(contender(folder, 'ae'), contender(folder, 'rnn', **options))
+    with pytest.raises(ValueError, match=f'the two differ in {sentence}.*--allow-different {key}'):
+        refuse_unequal(facts, [])
+    assert [fact.key for fact in refuse_unequal(facts, [key])] == [key]
+
+
+def test_the_same_annotations_in_another_place_are_the_same(folder, tmp_path):
+    data = shutil.copytree(folder / 'crowd', tmp_path / 'crowd')
+    assert required_facts(contender(folder, 'ae'), contender(folder, 'rnn', data=data))[0].equal
+    change_annotations(data, 'plain', lambda a: a['image_id'] != 3)
+    assert not required_facts(contender(folder, 'ae'), contender(folder, 'rnn', data=data))[0].equal
+
+
+def test_what_may_differ_stands_at_the_head_of_the_report(dumps, tmp_path):
+    models = [contender(dumps, kind) for kind in ('ae', 'rnn')]
+    results = [Results(model, open_dump(model, str(dumps / f'{model.name}.jsonl'))) for model in models]
+    allowed = [Fact('flip', 'off', 'on', False, 'flip')]
+    report = write_report(results, allowed, allowed, str(tmp_path))
+    head = '**Not comparable without care: flip: ae off; rnn on.**'
+    assert (tmp_path / 'report.md').read_text().splitlines()[2] == head
+    assert as_text(report).startswith('not comparable without care: flip')
+
+
+def test_no_sheet_of_different_pictures(dumps, tmp_path):
+    other = contender(dumps, 'rnn', test_dataloader__dataset__ann_file='annotations/occluded.json',
+                      test_dataloader__dataset__data_prefix__img='occluded/')  # fmt: skip
+    results = [
+        Results(contender(dumps, 'ae'), open_dump(contender(dumps, 'ae'), str(dumps / 'ae.jsonl'))),
+        results_of(other, tmp_path / 'other.jsonl'),
+    ]
+    assert write_report(results, [], [], str(tmp_path))['disagreements'] is None
+    assert 'not tested on the same pictures' in (tmp_path / 'report.md').read_text()
+
+
+# Plots.
+
+
+def test_more_people_than_columns_go_into_the_last():
+    assert _fitted(np.array([[1, 2, 3, 4]]), 2, 3).tolist() == [[1, 2, 7], [0, 0, 0]]
+    assert _fitted(np.array([[1]]), 1, 2).tolist() == [[1, 0]]
+
+
+def test_plots_of_little(tmp_path):
+    model = dict(name='a', counts=dict(confusion=[[0]], right=0.0))
+    plot_counts([model, model], str(tmp_path / 'counts.png'))
+    draw_disagreements([], ['a', 'b'], [], str(tmp_path / 'none.png'))
+    cv2.imwrite(str(tmp_path / 'picture.png'), np.full((20, 30, 3), 128, np.uint8))
+    pose = dict(keypoints=[5.0, 5.0, 1.0, 20.0, 15.0, 0.5])
+    picture = Picture(str(tmp_path / 'picture.png'), [pose], [[pose, pose], []], [{1: 0}, {}], [0.0, 0.0])
+    draw_disagreements([picture], ['a', 'b'], [(0, 1)], str(tmp_path / 'sheet.png'))
+    for name in ('counts', 'none', 'sheet'):
+        assert cv2.imread(str(tmp_path / f'{name}.png')).std() > 1
+
+
+# The command.
+
+
+def arguments(folder, *further, b=RNN):
+    data = f'{DATA}={folder}/crowd/'
+    flat = [f'{key}={value}'.replace(' ', '') for key, value in BACKBONE.items()]
+    decoder = [f'{key}={value}'.replace(' ', '') for key, value in DECODER.items()]
+    models = [AE, folder / 'ae.pth', b, folder / 'rnn.pth', '--out', folder / 'out', '--names', 'AE', 'RNN']
+    options = ['--cfg-options-a', data, *flat, '--cfg-options-b', data, *flat, *decoder]
+    return [str(part) for part in [*models, *options, *further]]
+
+
+def run_command(folder, *further):
+    environment = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1', PYTHONWARNINGS='ignore')
+    environment.pop('RNNPOSE_TRACEBACK', None)
+    command = [sys.executable, str(TOOL), *arguments(folder, *further)]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=200)
+
+
+def test_the_command(folder):
+    done = run_command(folder)
+    assert done.returncode == 0, done.stderr
+    assert 'AE: 6 of 6 pictures to do' in done.stdout and 'RNN [' in done.stderr
+    report = json.loads((folder / 'out' / 'report.json').read_text())
+    assert as_text(report) in done.stdout and (folder / 'out' / 'report.md').is_file()
+    assert [model['name'] for model in report['models']] == ['AE', 'RNN']
+
+
+@pytest.fixture
+def refused(folder, monkeypatch, capsys):
+    """The error that the command ends with, in this process: it is refused before it starts one for each model."""
+    spec = importlib.util.spec_from_file_location('compare', TOOL)
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    monkeypatch.delenv('RNNPOSE_TRACEBACK', raising=False)
+    monkeypatch.chdir(folder)
+
+    def run(*further, change=lambda words: words):
+        monkeypatch.setattr(sys, 'argv', ['compare.py', *change(arguments(folder, *further))])
+        with pytest.raises(SystemExit) as exit_:
+            tool.main()
+        assert exit_.value.code == 1
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith('error:')]
+        return line
+
+    return run
+
+
+def replaced(old, new):
+    return lambda words: [word.replace(old, new) for word in words]
+
+
+@pytest.mark.parametrize(
+    ('change', 'parts'),
+    [
+        (replaced('rnn.pth', 'gone.pth'), ['gone.pth', 'does not exist; check the path']),
+        (replaced('ae_hg_crowd.py', 'gone.py'), ['gone.py', 'does not exist; check the path']),
+        (replaced('rnn.pth', 'ae.pth'), ['does not fit the model', 'use the config it was trained with']),
+        (replaced('/crowd/', '/gone/'), ['plain.json does not exist; check data_root and ann_file']),
+        (lambda words: [*words, '--limit', '0'], ['--limit 0: compare on at least 1 picture']),
+        (lambda words: [*words, '--names', 'A', 'A'], ['--names A A: give them different names']),
+        (lambda words: [*words, 'model.test_cfg.flip_test=True'], ['differ in flip', '--allow-different flip']),
+        (lambda words: [*words, 'model.haed.a=1'], ["has no setting 'haed'"]),
+    ],
+)
+def test_bad_input_is_told_in_one_sentence(refused, change, parts):
+    line = refused(change=change)
+    for part in parts:
+        assert part in line, line
+
+
+def test_an_empty_data_set(refused, folder, tmp_path):
+    data = Path(shutil.copytree(folder / 'crowd', tmp_path / 'empty'))
+    content = json.loads((data / 'annotations' / 'plain.json').read_text())
+    (data / 'annotations' / 'plain.json').write_text(json.dumps(dict(content, images=[], annotations=[])))
+    line = refused(change=replaced(f'{folder}/crowd/', f'{data}/'))
+    assert 'plain.json lists no images; use a file in the format of COCO keypoints' in line
+
+
+def test_predictions_of_another_data_set_are_refused_by_the_command_and_kept(refused, dumps, tmp_path):
+    kept = shutil.copy(dumps / 'ae.jsonl', tmp_path / 'predictions_a.jsonl')
+    data = f'{DATA}={dumps}/crowd/'
+    moved = [data, 'test_dataloader.dataset.ann_file=annotations/occluded.json',
+             'test_dataloader.dataset.data_prefix.img=occluded/']  # fmt: skip
+
+    def move(words):
+        return [part for word in words for part in (moved if word == data else [word])] + ['--out', str(tmp_path)]
+
+    assert 'predictions_a.jsonl holds predictions of another data set' in refused(change=move)
+    assert kept.read_text() == (dumps / 'ae.jsonl').read_text()
+
+
+def test_data_of_a_third_config(folder):
+    """Both are tested where it says; without it they are refused."""
+    place = folder / 'place.py'
+    place.write_text(
+        f"_base_ = ['{RNN}']\ntest_dataloader = dict(dataset=dict(ann_file='annotations/occluded.json', "
+        f"data_prefix=dict(img='occluded/'), data_root='{folder}/crowd/'))\n"
+    )
+    models = [
+        load_contender(kind, config, str(folder / f'{kind}.pth'), options, str(place))
+        for kind, config, options in (('ae', AE, BACKBONE), ('rnn', RNN, {**BACKBONE, **DECODER}))
+    ]
+    for model in models:
+        assert model.build_dataset(lazy_init=True).ann_file == f'{folder}/crowd/annotations/occluded.json'
+        assert len(model.build_dataset()) == 4
+    assert refuse_unequal(required_facts(*models), []) == []
+
+
+def test_top_down_models_are_refused(folder):
+    with pytest.raises(ValueError, match="is no bottom-up config .*no data_mode='bottomup'"):
+        contender(folder, 'ae', test_dataloader__dataset__data_mode='topdown')
+
+
+# The job of `make compare`.
+
+
+def test_a_stage_is_repeated_when_its_inputs_are_newer(tmp_path):
+    ran, made = tmp_path / 'ran.txt', tmp_path / 'made.pth'
+    stage = Stage('one', ['-c', f'open({str(ran)!r}, "a").write("x")'], inputs=(str(made),))
+    for content in ('a', None, 'bc', None):
+        if content:
+            made.write_text(content)
+        run_stages([stage], tmp_path / 'records')
+    assert ran.read_text() == 'xx'
+
+
+def test_the_longer_ae_starts_where_ae_ends():
+    ae, longer = (Config.fromfile(ROOT / 'configs' / f'ae_hg_crowd{name}.py') for name in ('', '_longer'))
+    assert longer.load_from == f'work_dirs/ae_hg_crowd/epoch_{ae.train_cfg.max_epochs}.pth'
+    assert longer.model == ae.model and longer.train_dataloader == ae.train_dataloader
+    assert longer.param_scheduler[1]['end'] == longer.train_cfg.max_epochs

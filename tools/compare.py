@@ -1,0 +1,114 @@
+"""Compare two models on the same pictures: ``python tools/compare.py A.py A.pth B.py B.pth``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+from mmengine.config import DictAction
+from mmengine.logging import MMLogger
+
+from rnnpose_plugin.apis.comparison import open_dump, predict
+from rnnpose_plugin.apis.comparison_facts import REQUIRED, other_facts, refuse_unequal, required_facts
+from rnnpose_plugin.apis.comparison_report import Results, as_text, write_report
+from rnnpose_plugin.apis.contender import Contender, check_test_data, load_contender
+from rnnpose_plugin.apis.report import one_sentence_errors
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Compare two bottom-up models on the same pictures.')
+    for model in ('a', 'b'):
+        parser.add_argument(f'config_{model}', metavar=f'{model.upper()}.py', help='config file')
+        parser.add_argument(f'checkpoint_{model}', metavar=f'{model.upper()}.pth', help='its checkpoint')
+    parser.add_argument('--data', metavar='DATA.py', help='test both on the test set of this config')
+    parser.add_argument('--out', default='work_dirs/compare', help='folder to write to (default: %(default)s)')
+    parser.add_argument('--names', nargs=2, metavar=('A', 'B'), help='what to call them (default: their configs)')
+    parser.add_argument('--limit', type=int, metavar='N', help='only the first N pictures')
+    parser.add_argument(
+        '--allow-different', nargs='+', default=[], choices=list(REQUIRED), metavar='WHAT',
+        help=f'compare although they differ in one of {", ".join(REQUIRED)}; the report says so',
+    )  # fmt: skip
+    for model in ('a', 'b'):
+        parser.add_argument(
+            f'--cfg-options-{model}', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE',
+            help=f'change settings of {model.upper()}.py',
+        )  # fmt: skip
+    parser.add_argument('--fresh', action='store_true', help='forget the predictions of an earlier run')
+    parser.add_argument('--only', choices=['a', 'b'], help=argparse.SUPPRESS)  # the process of one model
+    return parser.parse_args()
+
+
+def names_of(args: argparse.Namespace) -> list[str]:
+    """What the two are called."""
+    stems = [Path(config).stem for config in (args.config_a, args.config_b)]
+    names = args.names or (stems if stems[0] != stems[1] else ['A', 'B'])
+    if names[0] == names[1]:
+        raise ValueError(f'--names {names[0]} {names[1]}: give them different names')
+    return names
+
+
+def load(args: argparse.Namespace) -> list[Contender]:
+    """Both models' configs, on the data of the comparison."""
+    if args.limit is not None and args.limit < 1:
+        raise ValueError(f'--limit {args.limit}: compare on at least 1 picture')
+    paths = [
+        (args.config_a, args.checkpoint_a, args.cfg_options_a),
+        (args.config_b, args.checkpoint_b, args.cfg_options_b),
+    ]
+    return [load_contender(name, *path, args.data) for name, path in zip(names_of(args), paths)]
+
+
+def dump_path(args: argparse.Namespace, model: str) -> str:
+    """Where the predictions of a model are kept."""
+    return f'{args.out}/predictions_{model}.jsonl'
+
+
+def run(args: argparse.Namespace) -> None:
+    """Refuse what cannot be compared, run both models in processes of their own, and report."""
+    contenders = load(args)
+    required = required_facts(*contenders)
+    allowed = refuse_unequal(required, args.allow_different)
+    for contender in contenders:
+        check_test_data(contender)
+    models, metas = zip(*(contender.build_model() for contender in contenders))
+    Path(args.out).mkdir(parents=True, exist_ok=True)
+    for model in 'ab' if args.fresh else '':
+        Path(dump_path(args, model)).unlink(missing_ok=True)
+    dumps = [open_dump(contender, dump_path(args, model), args.limit) for contender, model in zip(contenders, 'ab')]
+    counts = [len(dump.image_ids) for dump in dumps]
+    facts = [*required, *other_facts(contenders, models, metas, counts)]
+    del models
+    arguments = [argument for argument in sys.argv[1:] if argument != '--fresh']
+    for model, contender in zip('ab', contenders):
+        status = subprocess.run([sys.executable, __file__, *arguments, '--only', model]).returncode
+        if status < 0:
+            raise ChildProcessError(
+                f'the process of {contender.name} was killed by signal {-status}; see whether memory is short; the '
+                'same command goes on from the last picture'
+            )
+        if status:
+            sys.exit(status)  # it has said why
+    dumps = [open_dump(contender, dump_path(args, model), args.limit) for contender, model in zip(contenders, 'ab')]
+    report = write_report([Results(*pair) for pair in zip(contenders, dumps)], facts, allowed, args.out)
+    print(f'\n{as_text(report)}\n\nreport, plots and pictures: {args.out}/report.md')
+
+
+def main() -> None:
+    args = parse_args()
+    MMLogger.get_current_instance().setLevel(logging.WARNING)
+    with one_sentence_errors(args.out):
+        try:
+            if args.only is None:
+                run(args)
+            else:
+                contender = load(args)['ab'.index(args.only)]
+                predict(contender, open_dump(contender, dump_path(args, args.only), args.limit))
+        except KeyboardInterrupt:
+            sys.exit(130 if args.only else 'stopped; the same command goes on from here')
+
+
+if __name__ == '__main__':
+    main()

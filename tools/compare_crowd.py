@@ -1,0 +1,64 @@
+"""The decoder against Associative Embedding on data made here: both from one network, trained on for one time."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+from rnnpose_plugin.apis.comparison_report import as_text
+from rnnpose_plugin.apis.crowd_job import (
+    AE,
+    FOLDER,
+    RNN,
+    SPLITS,
+    last_checkpoint,
+    shared_stages,
+    training_stage,
+)
+from rnnpose_plugin.apis.report import one_sentence_errors
+from rnnpose_plugin.apis.stages import Stage, run_stages
+
+ROOT = Path(__file__).resolve().parent.parent
+OUT = 'work_dirs/compare_crowd'
+LONGER = 'configs/ae_hg_crowd_longer.py'
+
+
+def own_stages() -> list[Stage]:
+    """What comes after the stages that are shared with tools/demo.py, whose files decide whether it is up to date."""
+    checkpoints = (last_checkpoint(LONGER), last_checkpoint(RNN))
+    models = [LONGER, checkpoints[0], RNN, checkpoints[1], '--names', 'AE', 'RNN']
+    compare = [
+        Stage(
+            f'compare_{split}',
+            # The predictions of networks that were there before would be refused.
+            ['tools/compare.py', *models, '--data', config, '--out', f'{OUT}/{split}', '--fresh'],
+            config,
+            inputs=(*checkpoints, f'data/crowd/annotations/{split}.json'),
+        )
+        for split, config in SPLITS.items()
+    ]
+    return [training_stage('train_ae_longer', LONGER, (last_checkpoint(AE),)), *compare]
+
+
+def main() -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--fresh', action='store_true', help='repeat finished stages')
+    args = parser.parse_args()
+    os.chdir(ROOT)
+    with one_sentence_errors(OUT):
+        try:
+            run_stages(shared_stages(), FOLDER, args.fresh)
+            run_stages(own_stages(), OUT, args.fresh)
+        except KeyboardInterrupt:
+            sys.exit('stopped; the same command goes on from here')
+        for split in SPLITS:
+            print(f'\n{split}\n\n{as_text(json.loads(Path(OUT, split, "report.json").read_text()))}')
+        print(f'\nreports, plots and pictures: {", ".join(f"{OUT}/{split}/report.md" for split in SPLITS)}')
+
+
+if __name__ == '__main__':
+    main()

@@ -154,7 +154,7 @@ def _check_mended(model: dict, steps: tuple[dict, ...], where: str) -> None:
     places = {
         'model': _class_of(model, MODELS),
         'model.data_preprocessor': _class_of(model.get('data_preprocessor') or {}, MODELS),
-        f'the pipeline of {where}': type(_last(steps, PackPoseInputs)),
+        f'the pipeline of {where}': type(last_step(steps, PackPoseInputs)),
     }
     for place, used in places.items():
         if used in MENDED_BY:

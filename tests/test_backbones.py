@@ -74,7 +74,8 @@ def test_head_and_codec_fit_the_neck_at_full_size(name):
     assert head.hidden_channels[-1] == 17
 
 
-@pytest.mark.parametrize('name', NAMES)
+# rnnpose_hg34_coco.py starts from published weights, see tools/convert_checkpoint.py.
+@pytest.mark.parametrize('name', [name for name in NAMES if name != 'rnnpose_hg34_coco'])
 def test_weights_come_from_an_ae_network_that_is_frozen_or_from_imagenet(name):
     model = read(name).model
     checkpoint = model.backbone.init_cfg.checkpoint

@@ -367,6 +367,14 @@ def test_resume(tmp_path):
     assert cfg.resume and cfg.load_from == str(tmp_path / 'epoch_1.pth')
 
 
+def test_a_run_without_a_checkpoint_yet_begins_from_what_the_config_names(tmp_path):
+    (tmp_path / 'weights.pth').write_bytes(b'\x80')
+    given = dict(load_from=str(tmp_path / 'weights.pth'), work_dir=str(tmp_path / 'run'))
+    cfg = small_config(**given)
+    prepare_training(cfg, arguments(resume='auto'))
+    assert cfg.load_from == given['load_from'] and not cfg.get('resume')
+
+
 def test_resume_from_a_missing_checkpoint():
     with pytest.raises(FileNotFoundError, match="checkpoint 'gone.pth' does not exist"):
         prepare_training(small_config(), arguments(resume='gone.pth'))

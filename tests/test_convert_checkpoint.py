@@ -325,7 +325,7 @@ def test_checkpoint_fit_hook_accepts_the_file(tmp_path, make):
 def test_preprocessing_of_the_configs_is_that_of_mmpose0():
     for config in 'ae_hg_coco', 'rnnpose_hg_coco', 'rnnpose_hg34_coco':
         preprocessor = Config.fromfile(ROOT / 'configs' / f'{config}.py').model.data_preprocessor
-        assert preprocessor == dict(PREPROCESSING['mmpose0'], type='PoseDataPreprocessor')
+        assert preprocessor == dict(PREPROCESSING['mmpose0'], type='PoseScalesPreprocessor')
 
 
 # The command, and what it refuses

@@ -9,6 +9,7 @@ from mmengine.dist import is_main_process
 
 from rnnpose_plugin.apis.launch import add_shared_arguments, build_runner, load_config, prepare_test
 from rnnpose_plugin.apis.report import one_sentence_errors
+from rnnpose_plugin.compat import end_cpu_process
 
 
 def parse_args() -> argparse.Namespace:
@@ -31,6 +32,7 @@ def main() -> None:
         metrics = build_runner(cfg, training=False).test()
         if args.out and is_main_process():
             dump(metrics, args.out)
+    end_cpu_process()
 
 
 if __name__ == '__main__':

@@ -6,6 +6,7 @@ import argparse
 
 from rnnpose_plugin.apis.launch import add_shared_arguments, build_runner, load_config, prepare_training
 from rnnpose_plugin.apis.report import one_sentence_errors
+from rnnpose_plugin.compat import end_cpu_process
 
 
 def parse_args() -> argparse.Namespace:
@@ -36,6 +37,7 @@ def main() -> None:
         report.log_dir = cfg.work_dir
         prepare_training(cfg, args)
         build_runner(cfg, training=True).train()
+    end_cpu_process()
 
 
 if __name__ == '__main__':

@@ -128,7 +128,9 @@ def prepare_training(cfg: Config, args: argparse.Namespace) -> None:
                 'size that optim_wrapper.optimizer.lr is meant for; add it'
             )
         cfg.auto_scale_lr.enable = True
-    if args.resume:
+    # A run that was stopped before its first checkpoint begins again, from what the config names.
+    begins_again = args.resume == 'auto' and cfg.get('load_from') and not find_latest_checkpoint(cfg.work_dir)
+    if args.resume and not begins_again:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
     _check_start(cfg)

@@ -14,6 +14,7 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 from mmpose.registry import HOOKS, MODELS, TRANSFORMS
+from narrow_network import NARROW
 
 from rnnpose_plugin.apis.ablation import SPLITS, Ablation, Run, data_chosen, parse_options
 from rnnpose_plugin.apis.ablation_report import align, as_markdown, format_figures, reason_against_paper
@@ -332,14 +333,7 @@ def test_the_papers_figures_agree_where_it_prints_them_twice():
 # End to end, through the real command.
 
 OPTIONS = [
-    'model.freeze_backbone=False',
-    'model.backbone.init_cfg=None',
-    'model.backbone.num_stacks=1',
-    'model.backbone.feat_channels=16',
-    'model.backbone.stage_channels=(16,16,16,16)',
-    'model.neck.in_channels=[68]',
-    'model.head.in_channels=68',
-    'model.head.hidden_channels=(8,8,8)',
+    *NARROW,
     'model.head.max_instances=3',
     'train_cfg.max_epochs=1',
     'train_dataloader.dataset.indices=4',

@@ -20,6 +20,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
+from narrow_network import NARROW
 
 from rnnpose_plugin.apis.launch import check_options, load_config, prepare_test, prepare_training
 from rnnpose_plugin.datasets.synthetic_crowd import CrowdSettings, write_crowd
@@ -28,14 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CONFIG = str(ROOT / 'configs' / 'rnnpose_hg_crowd.py')
 EPOCHS = 3
 SMALLEST = [
-    'model.freeze_backbone=False',
-    'model.backbone.init_cfg=None',
-    'model.backbone.num_stacks=1',
-    'model.backbone.feat_channels=16',
-    'model.backbone.stage_channels=(16,16,16,16)',
-    'model.neck.in_channels=[68]',
-    'model.head.in_channels=68',
-    'model.head.hidden_channels=(8,8,8)',
+    *NARROW,
     f'train_cfg.max_epochs={EPOCHS}',
 ]
 

@@ -219,3 +219,26 @@ def test_what_other_data_sets_leave_out_is_filled_in(tmp_path):
     truth = read_truth(tmp_path / 'a.json', [1])
     assert truth['images'] == [dict(id=1)]
     assert truth['annotations'] == [dict(bare, iscrowd=0, num_keypoints=1, area=pytest.approx(0.53 * 40))]
+
+
+def test_people_without_keypoints_crowd_others_and_are_ignored(tmp_path):
+    """COCO ignores whoever has no labelled joint: a pose on them counts neither way, as pycocotools says itself."""
+    joints = [5, 5, 2] * 17
+    person = dict(id=1, image_id=1, category_id=1, iscrowd=0, bbox=[0, 0, 100, 100], keypoints=joints, area=5000)
+    other = dict(id=2, image_id=1, category_id=1, iscrowd=0, bbox=[5, 5, 100, 100], area=5000)
+    categories = [dict(id=1, name='person')]
+    content = dict(images=[dict(id=1)], annotations=[person, other], categories=categories)
+    path = tmp_path / 'truth.json'
+    path.write_text(json.dumps(content))
+    found = read_truth(str(path), [1])
+    # 95 x 95 px in common of 100 x 100 each
+    assert crowding(found) == {1: pytest.approx(95**2 / (2 * 100**2 - 95**2))}
+    pose = dict(image_id=1, category_id=1, keypoints=joints, score=1.0)
+    on_the_other = dict(pose, keypoints=[60, 60, 2] * 17, score=2.0)
+    assert coco_figures(found, [pose, on_the_other], [0.1] * 17)['AP'] == pytest.approx(1)
+
+
+def test_a_threshold_above_all_scores_is_a_finite_number():
+    threshold, share = best_count_threshold([0, 0], [[0.4, 2.5], [0.1]])
+    assert 2.5 < threshold < float('inf') and share == 1
+    assert best_count_threshold([0], [[]]) == (0.0, 1.0)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from narrow_network import NARROW
 
 from rnnpose_plugin.datasets.synthetic_crowd import CrowdSettings, write_crowd
 
@@ -62,14 +63,7 @@ def options(folder, *more):
     crowd = folder / 'crowd'
     return [
         '--cfg-options',
-        'model.freeze_backbone=False',
-        'model.backbone.init_cfg=None',
-        'model.backbone.num_stacks=1',
-        'model.backbone.feat_channels=16',
-        'model.backbone.stage_channels=(16,16,16,16)',
-        'model.neck.in_channels=[68]',
-        'model.head.in_channels=68',
-        'model.head.hidden_channels=(8,8,8)',
+        *NARROW,
         'model.head.stop_threshold=0.2',  # so that the hardly trained network finds people
         f'train_cfg.max_epochs={EPOCHS}',
         'train_dataloader.batch_size=1',

@@ -54,6 +54,16 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 
+# What the configs for OCHuman, which is for testing only, put in the place of COCO. Image ids start at 1 both in its
+# test and in its val split, so the two files must never be merged.
+ochuman = dict(
+    type='OCHumanDataset',
+    data_root='data/ochuman/',
+    ann_file='annotations/ochuman_coco_format_test_range_0.00_1.00.json',
+    data_prefix=dict(img='images/'),
+)
+ochuman_val = dict(ann_file='annotations/ochuman_coco_format_val_range_0.00_1.00.json')
+
 # Without ann_file the metric takes the data set's own, so one option moves both.
 val_evaluator = [
     dict(type='BottomupCocoMetric', nms_mode='none', score_mode='bbox'),

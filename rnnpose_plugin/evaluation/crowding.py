@@ -48,11 +48,14 @@ def read_truth(path: str, image_ids: Iterable[int]) -> dict:
 
     Returns:
         dict: ``images``, ``annotations`` and ``categories``. What COCO's evaluation reads and other data sets leave out
-        is filled in: ``num_keypoints``, and ``area`` as 0.53 of the box, as the toolbox does.
+        is filled in: ``num_keypoints``, ``area`` as 0.53 of the box, as the toolbox does, and unlabelled joints for
+        people without ``keypoints``, who crowd others and are ignored like all people without a labelled joint.
     """
     content, wanted = json.loads(Path(path).read_text(encoding='utf-8')), set(image_ids)
-    annotations = [dict(a) for a in content['annotations'] if a['image_id'] in wanted and 'keypoints' in a]
+    annotations = [dict(a) for a in content['annotations'] if a['image_id'] in wanted]
+    length = max((len(a['keypoints']) for a in content['annotations'] if 'keypoints' in a), default=0)
     for annotation in annotations:
+        annotation.setdefault('keypoints', [0] * length)
         annotation.setdefault('iscrowd', 0)
         annotation.setdefault('num_keypoints', sum(v > 0 for v in annotation['keypoints'][2::3]))
         annotation.setdefault('area', 0.53 * annotation['bbox'][2] * annotation['bbox'][3])
@@ -205,15 +208,17 @@ def best_count_threshold(true: Sequence[int], scores: Sequence[Sequence[float]])
         scores (Sequence[Sequence[float]]): of the poses of each picture.
 
     Returns:
-        tuple[float, float]: the lowest such score, 0 if all poses are kept, and the share of pictures with the right
-        count.
+        tuple[float, float]: the lowest such score, 0 if all poses are kept, more than any score if none is, and the
+        share of pictures with the right count.
     """
     # A picture is right for thresholds above its score number n + 1 and up to its score number n.
     ranked = [sorted(of_picture, reverse=True) for of_picture in scores]
     pairs = [(n, of_picture) for n, of_picture in zip(true, ranked) if len(of_picture) >= n]
     lows = np.array([of_picture[n] if len(of_picture) > n else -np.inf for n, of_picture in pairs])
     highs = np.array([of_picture[n - 1] if n else np.inf for n, of_picture in pairs])
-    thresholds = [0.0, *sorted({score for of_picture in ranked for score in of_picture}), np.inf]
+    levels = sorted({score for of_picture in ranked for score in of_picture})
+    # A finite number above all, as JSON has no infinity.
+    thresholds = [0.0, *levels, levels[-1] + 1 if levels else 1.0]
     right = [int(((lows < t) & (t <= highs)).sum()) for t in thresholds]
     best = int(np.argmax(right))
     return float(thresholds[best]), right[best] / len(true)

@@ -418,7 +418,7 @@ TWO_PROCESSES = (
     + """
 import torch.distributed
 import rnnpose_plugin
-from rnnpose_plugin.compat import cpu_model_wrapper, init_cpu_process_group
+from rnnpose_plugin.compat import cpu_model_wrapper, end_cpu_process, init_cpu_process_group
 
 assert not init_cpu_process_group('none') and not torch.distributed.is_initialized()
 assert init_cpu_process_group('pytorch') and not init_cpu_process_group('pytorch')
@@ -431,7 +431,7 @@ torch.distributed.all_gather_object(weights, plain(runner.model.module.state_dic
 if torch.distributed.get_rank() == 0:
     print(json.dumps(dict(backend=torch.distributed.get_backend(), world_size=runner.world_size, steps=runner.iter,
                           wrapper=type(runner.model).__name__, same=weights[0] == weights[1])))
-torch.distributed.destroy_process_group()
+end_cpu_process()
 """
 )
 

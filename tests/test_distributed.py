@@ -12,6 +12,7 @@ from torch import distributed, multiprocessing, nn
 from torch.nn.parallel import DistributedDataParallel
 
 import rnnpose_plugin  # noqa: F401 (the spawned processes have no conftest)
+from rnnpose_plugin.compat import end_cpu_process
 
 K, PEOPLE = 3, (1, 9)  # with T = 2: 1 chunk on one rank, 5 on the other
 CODEC = dict(type='InstanceHeatmap', input_size=(28, 24), heatmap_size=(7, 6), sigma=1.0)
@@ -66,7 +67,7 @@ def train_on_one_rank(rank, folder):
     with pytest.raises(ValueError, match="mode='step'.*2 processes"):
         runner = type('Runner', (), dict(model=model, optim_wrapper=None))
         HOOKS.build(dict(type='ChunkedBackpropHook', mode='step')).before_train(runner)
-    distributed.destroy_process_group()
+    end_cpu_process()
 
 
 def test_ranks_with_different_numbers_of_chunks(tmp_path):

@@ -19,7 +19,7 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import Dataset
 
-from rnnpose_plugin.compat import cpu_model_wrapper, init_cpu_process_group
+from rnnpose_plugin.compat import cpu_model_wrapper, end_cpu_process, init_cpu_process_group
 from rnnpose_plugin.engine import CheckpointFitHook, ProgressBarHook, SeedEpochHook, SyncedSaveHook
 from rnnpose_plugin.engine.seed_epoch_hook import mix_seed
 
@@ -257,7 +257,7 @@ def on_each_process(folder):
     run('by_epoch', checkpoint=dict(type='CheckpointHook', interval=1))
     iterations = dict(train_cfg=dict(by_epoch=False, max_iters=4), log_processor=dict(by_epoch=False))
     run('iterations', checkpoint=dict(type='CheckpointHook', interval=3, by_epoch=False), **iterations)
-    torch.distributed.destroy_process_group()
+    end_cpu_process()
 
 
 @pytest.fixture(scope='module')

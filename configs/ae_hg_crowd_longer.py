@@ -14,3 +14,8 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),
     dict(type='CosineAnnealingLR', by_epoch=True, begin=0, end=longer_epochs, eta_min=1e-5, convert_to_iter_based=True),
 ]
+# The decoder's config has them, too.
+custom_hooks = [
+    *_base_.custom_hooks,
+    dict(type='EMAHook', ema_type='ExponentialMovingAverage', momentum=0.008, interval=4),
+]

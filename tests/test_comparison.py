@@ -20,6 +20,9 @@ from rnnpose_plugin.apis.comparison import PredictionDump, Stopwatch, detections
 from rnnpose_plugin.apis.comparison_facts import Fact, other_facts, refuse_unequal, required_facts
 from rnnpose_plugin.apis.comparison_report import Results, as_text, write_report
 from rnnpose_plugin.apis.contender import check_test_data, load_contender
+from rnnpose_plugin.apis.crowd_job import AE as AE_CROWD
+from rnnpose_plugin.apis.crowd_job import FOLDER as JOB_FOLDER
+from rnnpose_plugin.apis.crowd_job import last_checkpoint, shared_stages
 from rnnpose_plugin.apis.stages import Stage, run_stages
 from rnnpose_plugin.datasets.synthetic_crowd import CrowdSettings, write_crowd
 from rnnpose_plugin.visualization.comparison_plots import Picture, _fitted, draw_disagreements, plot_counts
@@ -96,7 +99,7 @@ def report_of(folder, out, *models):
     contenders = [model for model, _ in models]
     required = required_facts(*contenders)
     built, metas = zip(*(model.build_model() for model in contenders))
-    facts = [*required, *other_facts(contenders, built, metas, [len(r.dump.image_ids) for r in results])]
+    facts = [*required, *other_facts(contenders, built, metas)]
     return write_report(results, facts, [], str(out))
 
 
@@ -287,7 +290,7 @@ def test_a_model_against_itself_gives_equal_rows(dumps, tmp_path):
     one, other = (dict(model, name='') for model in report['models'])
     assert one == other and report['not_held_equal'] == [] and report['disagreements'] == []
     rows = [line.split('|')[2:4] for line in as_text(report).splitlines() if line.startswith('|')][2:]
-    assert len(rows) == 18 and all(first.strip() == second.strip() for first, second in rows)
+    assert len(rows) == 19 and all(first.strip() == second.strip() for first, second in rows)
     assert 'backbone weights: the same' in as_text(report)
 
 
@@ -305,6 +308,9 @@ def test_the_report_of_two_models(dumps, tmp_path):
     assert {'annotation file', 'input size', 'flip', 'scales', 'pictures', 'backbone', 'backbone weights'} <= equal
     assert {'parameters', 'stop threshold', 'most people per picture', 'joint threshold', 'trained for'} <= different
     text = (tmp_path / 'report.md').read_text()
+    assert 'gradients clipped, by the config: ae none; rnn max_norm 10.0' in text
+    assert 'weights averaged, by the config: ae none; rnn EMA, momentum 0.008' in text
+    assert 'optimizer, by the config: Adam, lr 0.002' in text
     assert 'stop threshold: ae none; rnn 0.268941' in text
     assert 'trained for: ae 1,200 iterations of 4 pictures, 3 epochs; rnn 1,200 iterations of 2 pictures' in text
     for name in ('bands', 'latency', 'counts', 'disagreements'):
@@ -338,7 +344,7 @@ def test_a_backbones_weights_are_compared_tensor_by_tensor(dumps):
     built, metas = zip(*(model.build_model() for model in models))
 
     def fact():
-        return next(f for f in other_facts(models, built, metas, [6, 6]) if f.name == 'backbone weights')
+        return next(f for f in other_facts(models, built, metas) if f.name == 'backbone weights')
 
     total = sum('num_batches_tracked' not in name for name in built[0].backbone.state_dict())
     assert fact().equal
@@ -352,7 +358,7 @@ def test_of_different_backbones_the_differences_are_named(dumps):
     models = [contender(dumps, 'ae'), contender(dumps, 'ae')]
     built, metas = zip(*(model.build_model() for model in models))
     models[1].cfg.model.backbone.stage_channels = [16, 16, 16, 24]
-    fact = next(f for f in other_facts(models, built, metas, [6, 6]) if f.name == 'backbone')
+    fact = next(f for f in other_facts(models, built, metas) if f.name == 'backbone')
     assert not fact.equal and fact.second == 'CrowdHourglassAENet(stage_channels=[16, 16, 16, 24])'
 
 
@@ -367,18 +373,25 @@ def test_of_different_backbones_the_differences_are_named(dumps):
             'scales: 1 and 0.5, 1',
             'scales',
         ),
+        ({f'{DATASET}indices': 5}, 'pictures: 6 of .*/plain/ and 5 of .*/plain/; put both on one set', 'pictures'),
+        ({f'{DATASET}data_prefix__img': 'occluded/'}, 'pictures: 6 of .*plain/ and 6 of .*occluded/', 'pictures'),
+        ({f'{DATASET}pipeline__1__size_factor': 64}, 'fit to the input: fit, size_factor 32 and .*64', 'fit'),
+        ({f'{DATASET}pipeline__1__resize_mode': 'expand'}, 'fit to the input: fit, .* and expand', 'fit'),
     ],
 )  # fmt: skip
 def test_unequal_tests_are_refused_unless_allowed(folder, options, sentence, key):
     facts = required_facts(contender(folder, 'ae'), contender(folder, 'rnn', **options))
     with pytest.raises(ValueError, match=f'the two differ in {sentence}.*--allow-different {key}'):
         refuse_unequal(facts, [])
-    assert [fact.key for fact in refuse_unequal(facts, [key])] == [key]
+    # Another file of annotations has other pictures, too.
+    allowed = [key, 'pictures'] if key == 'annotations' else [key]
+    assert [fact.key for fact in refuse_unequal(facts, allowed)] == allowed
 
 
 def test_the_same_annotations_in_another_place_are_the_same(folder, tmp_path):
     data = shutil.copytree(folder / 'crowd', tmp_path / 'crowd')
-    assert required_facts(contender(folder, 'ae'), contender(folder, 'rnn', data=data))[0].equal
+    facts = required_facts(contender(folder, 'ae'), contender(folder, 'rnn', data=data))
+    assert all(fact.equal for fact in facts)
     change_annotations(data, 'plain', lambda a: a['image_id'] != 3)
     assert not required_facts(contender(folder, 'ae'), contender(folder, 'rnn', data=data))[0].equal
 
@@ -549,6 +562,49 @@ def test_a_stage_is_repeated_when_its_inputs_are_newer(tmp_path):
             made.write_text(content)
         run_stages([stage], tmp_path / 'records')
     assert ran.read_text() == 'xx'
+
+
+@pytest.fixture
+def crowd_command(tmp_path, monkeypatch):
+    """tools/compare_crowd.py, at work in an empty folder."""
+    spec = importlib.util.spec_from_file_location('compare_crowd', ROOT / 'tools' / 'compare_crowd.py')
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    for name in ('configs', 'tools'):
+        (tmp_path / name).symlink_to(ROOT / name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tool, 'ROOT', tmp_path)
+    monkeypatch.setattr(sys, 'argv', ['compare_crowd.py'])
+    return tool
+
+
+def test_every_stage_takes_what_an_earlier_one_writes(crowd_command):
+    shared, own = shared_stages(), crowd_command.own_stages()
+    trained = {last_checkpoint(stage.config) for stage in [*shared, *own] if stage.work_dir}
+    used = [word for stage in own for word in stage.command if word.endswith('.pth')]
+    assert len(trained) == 3 and set(used) == trained - {last_checkpoint(AE_CROWD)}
+    assert [own[0].inputs, own[0].config] == [(last_checkpoint(AE_CROWD),), 'configs/ae_hg_crowd_longer.py']
+    for stage, split in zip(own[1:], ('plain', 'occluded')):
+        assert stage.inputs == (*dict.fromkeys(used), f'data/crowd/annotations/{split}.json')
+        model_a, model_b = stage.command[1:3], stage.command[3:5]
+        for config, checkpoint in (model_a, model_b):
+            assert checkpoint == last_checkpoint(config)
+        place = Config.fromfile(stage.command[stage.command.index('--data') + 1]).test_dataloader.dataset
+        assert place.data_root + place.ann_file == stage.inputs[-1]
+
+
+def test_a_finished_job_only_prints_its_reports(crowd_command, dumps, capsys):
+    for split in ('plain', 'occluded'):
+        model = (contender(dumps, 'ae'), dumps / 'ae.jsonl')
+        report_of(dumps, f'{crowd_command.OUT}/{split}', model, model)
+    for folder, stages in ((JOB_FOLDER, shared_stages()), (crowd_command.OUT, crowd_command.own_stages())):
+        os.makedirs(folder, exist_ok=True)
+        for stage in stages:
+            Path(folder, f'{stage.name}.done').write_text(stage.identity())
+    crowd_command.main()
+    printed = capsys.readouterr().out
+    assert printed.count('done before') == 6 and printed.count('| AR ') == 2
+    assert f'{crowd_command.OUT}/occluded/report.md' in printed
 
 
 def test_the_longer_ae_starts_where_ae_ends():

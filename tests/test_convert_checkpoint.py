@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections import OrderedDict
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -31,7 +32,7 @@ from rnnpose_plugin.apis.convert_checkpoint import (
     read_weights,
     usage,
 )
-from rnnpose_plugin.engine.checkpoint_fit_hook import refuse_misfit
+from rnnpose_plugin.engine.checkpoint_fit_hook import CheckpointFitHook, refuse_misfit
 
 ROOT = Path(__file__).parent.parent
 TOOL = str(ROOT / 'tools' / 'convert_checkpoint.py')
@@ -320,6 +321,28 @@ def test_checkpoint_fit_hook_accepts_the_file(tmp_path, make):
     cfg = Config.fromfile(ROOT / 'configs' / 'ae_hg_coco.py')
     cfg.model.backbone = dict(meta['backbone'])
     assert refuse_misfit(MODELS.build(cfg.model), torch.load(path), path) == []
+
+
+def test_forgotten_normalisation_is_refused_from_conversion_to_comparison(tmp_path):
+    """Also by what is trained from the converted file."""
+    path = str(tmp_path / 'out.pth')
+    meta = convert_file(save(tmp_path / 'in.pth', pose_ae_weights(stacks=4)), path)
+    config, _, *options = shlex.split(usage(meta, path))
+    runner = SimpleNamespace(model=MODELS.build(narrow(merged(config, options))))
+    hook = CheckpointFitHook()
+    hook.before_run(runner)
+    trained = dict(meta={}, state_dict=runner.model.state_dict())
+    hook.before_save_checkpoint(runner, trained)
+    hook.after_load_checkpoint(SimpleNamespace(model=runner.model, cfg=dict(load_from='rnn.pth')), trained)
+
+    runner.model = MODELS.build(narrow(merged(config, options[:1])))
+    given = re.escape('mean=[0.0, 0.0, 0.0], std=[255.0, 255.0, 255.0]')
+    with pytest.raises(ValueError, match=f'out.pth was trained on pictures normalised with {given}'):
+        hook.before_run(runner)
+    with pytest.raises(ValueError, match=r'rnn.pth .*give --cfg-options model.data_preprocessor.mean=\[0,0,0\]'):
+        hook.after_load_checkpoint(SimpleNamespace(model=runner.model, cfg=dict(load_from='rnn.pth')), trained)
+    del trained['meta']['data_preprocessor']  # an older checkpoint says nothing
+    hook.after_load_checkpoint(SimpleNamespace(model=runner.model, cfg=dict(load_from='rnn.pth')), trained)
 
 
 def test_preprocessing_of_the_configs_is_that_of_mmpose0():

@@ -69,17 +69,16 @@ def dump_path(args: argparse.Namespace, model: str) -> str:
 def run(args: argparse.Namespace) -> None:
     """Refuse what cannot be compared, run both models in processes of their own, and report."""
     contenders = load(args)
-    required = required_facts(*contenders)
-    allowed = refuse_unequal(required, args.allow_different)
     for contender in contenders:
         check_test_data(contender)
+    required = required_facts(*contenders)
+    allowed = refuse_unequal(required, args.allow_different)
     models, metas = zip(*(contender.build_model() for contender in contenders))
     Path(args.out).mkdir(parents=True, exist_ok=True)
     for model in 'ab' if args.fresh else '':
         Path(dump_path(args, model)).unlink(missing_ok=True)
     dumps = [open_dump(contender, dump_path(args, model), args.limit) for contender, model in zip(contenders, 'ab')]
-    counts = [len(dump.image_ids) for dump in dumps]
-    facts = [*required, *other_facts(contenders, models, metas, counts)]
+    facts = [*required, *other_facts(contenders, models, metas)]
     del models
     arguments = [argument for argument in sys.argv[1:] if argument != '--fresh']
     for model, contender in zip('ab', contenders):

@@ -19,7 +19,9 @@ from .contender import Contender, hash_of_file, machine
 # What has to be equal unless ``--allow-different`` names it, and how to make it so.
 REQUIRED = {
     'annotations': 'put both on one with --data',
+    'pictures': 'put both on one set with --data, and leave out indices and filters that only one has',
     'input_size': "set input_size of BottomupResize and of the head's codec",
+    'fit': 'set resize_mode, size_factor and use_udp of BottomupResize',
     'flip': 'set model.test_cfg.flip_test',
     'scales': 'set model.test_cfg.multiscale_test and aug_scales of BottomupResize',
 }
@@ -46,7 +48,7 @@ class Fact:
 
 
 def required_facts(first: Contender, second: Contender) -> list[Fact]:
-    """What has to be equal, as the configs say it.
+    """What has to be equal, as the configs and the data sets say it.
 
     Args:
         first (Contender): a model.
@@ -59,8 +61,12 @@ def required_facts(first: Contender, second: Contender) -> list[Fact]:
     same = files[0] == files[1] or (all(Path(f).is_file() for f in files) and len(set(map(hash_of_file, files))) == 1)
     annotations = Fact('annotation file', *files, same, 'annotations')
     views = [_views(contender) for contender in (first, second)]
-    names = dict(input_size='input size', flip='flip', scales='scales')
-    return [annotations, *(_fact(name, *(view[key] for view in views), key) for key, name in names.items())]
+    names = dict(input_size='input size', fit='fit to the input', flip='flip', scales='scales')
+    return [
+        annotations,
+        _pictures(first, second),
+        *(_fact(name, *(view[key] for view in views), key) for key, name in names.items()),
+    ]
 
 
 def refuse_unequal(facts: Sequence[Fact], allowed: Sequence[str]) -> list[Fact]:
@@ -86,29 +92,26 @@ def refuse_unequal(facts: Sequence[Fact], allowed: Sequence[str]) -> list[Fact]:
     return different
 
 
-def other_facts(
-    contenders: Sequence[Contender], models: Sequence[Module], metas: Sequence[dict], counts: Sequence[int]
-) -> list[Fact]:
+def other_facts(contenders: Sequence[Contender], models: Sequence[Module], metas: Sequence[dict]) -> list[Fact]:
     """What a reader has to know beside.
 
     Args:
         contenders (Sequence[Contender]): the two.
         models (Sequence[Module]): with the weights of their checkpoints.
         metas (Sequence[dict]): of the checkpoints.
-        counts (Sequence[int]): pictures of each.
 
     Returns:
         list[Fact]: in the order of the report.
     """
-    datasets = [contender.build_dataset(lazy_init=True, pipeline=[]) for contender in contenders]
     columns = {
-        'pictures': [f'{count} of {d.data_prefix.get("img", "?")}' for count, d in zip(counts, datasets)],
         'backbone': _backbones(*(contender.cfg.model.backbone for contender in contenders)),
         'parameters': [_parameters(model) for model in models],
         'start, by the config': [_start(contender.cfg) for contender in contenders],
         'training data, by the config': [_training_data(contender.cfg) for contender in contenders],
         'trained for': [_length(meta, contender.cfg) for meta, contender in zip(metas, contenders)],
-        'fit to the input': [_resizing(contender) for contender in contenders],
+        'optimizer, by the config': [_optimizer(contender.cfg) for contender in contenders],
+        'gradients clipped, by the config': [_clipping(contender.cfg) for contender in contenders],
+        'weights averaged, by the config': [_averaging(contender.cfg) for contender in contenders],
         'other test settings': [_test_settings(contender.cfg) for contender in contenders],
         'stop threshold': [_first_of(model, 'stop_threshold') for model in models],
         'most people per picture': [_first_of(model, 'max_instances', 'decode_max_instances') for model in models],
@@ -117,7 +120,7 @@ def other_facts(
         'score of a pose': [_score(contender.scoring) for contender in contenders],
     }
     facts = [_fact(name, *values) for name, values in columns.items()]
-    facts.insert(2, _weights(*(model.backbone for model in models)))
+    facts.insert(1, _weights(*(model.backbone for model in models)))
     return [*facts, _fact('clock', *[f'one picture at a time on {machine()}'] * 2)]
 
 
@@ -148,13 +151,24 @@ def _views(contender: Contender) -> dict[str, Any]:
     scales = (resize.aug_scales if resize is not None else None) if settings.get('multiscale_test', False) else None
     return dict(
         input_size=' x '.join(map(str, size)) if size else 'unknown',
+        fit=_resizing(resize),
         flip='on' if settings.get('flip_test', False) else 'off',
         scales=', '.join(f'{scale:g}' for scale in sorted([1.0, *(scales or ())])),
     )
 
 
-def _resizing(contender: Contender) -> str:
-    resize = _resize(contender)
+def _pictures(first: Contender, second: Contender) -> Fact:
+    """The same if as many files, in order, have the same names and sizes, wherever they lie."""
+    texts, files = [], []
+    for contender in (first, second):
+        dataset = contender.build_dataset(pipeline=[])
+        paths = [Path(dataset.get_data_info(index)['img_path']) for index in range(len(dataset))]
+        texts.append(f'{len(paths)} of {dataset.data_prefix.get("img", "?")}')
+        files.append([(path.name, path.stat().st_size if path.is_file() else None) for path in paths])
+    return Fact('pictures', *texts, files[0] == files[1], 'pictures')
+
+
+def _resizing(resize: BottomupResize | None) -> str:
     if resize is None:
         return NONE
     return f'{resize.resize_mode}, size_factor {resize.size_factor}{", udp" if resize.use_udp else ""}'
@@ -227,6 +241,23 @@ def _length(meta: dict, cfg: Config) -> str:
     loader = cfg.get('train_dataloader')
     batch = f' of {loader.batch_size} pictures' if loader and 'batch_size' in loader else ''
     return f'{meta["iter"]:,} iterations{batch}, {meta.get("epoch", "?")} epochs'
+
+
+def _optimizer(cfg: Config) -> str:
+    optimizer = (cfg.get('optim_wrapper') or {}).get('optimizer')
+    if not optimizer:
+        return 'not in the config'
+    return f'{optimizer["type"]}, lr {optimizer["lr"]:g}' if 'lr' in optimizer else str(optimizer['type'])
+
+
+def _clipping(cfg: Config) -> str:
+    clipping = (cfg.get('optim_wrapper') or {}).get('clip_grad') or {}
+    return ', '.join(f'{key} {value}' for key, value in sorted(clipping.items())) or NONE
+
+
+def _averaging(cfg: Config) -> str:
+    hooks = [hook for hook in cfg.get('custom_hooks') or () if hook.get('type') == 'EMAHook']
+    return f'EMA, momentum {hooks[0].get("momentum", 0.0002)}' if hooks else NONE
 
 
 def _test_settings(cfg: Config) -> str:

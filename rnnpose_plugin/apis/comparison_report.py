@@ -37,6 +37,7 @@ HOW = """\
   threshold* drops poses below the score that gives most right counts on these very pictures: what a model could reach.
 - Latencies are medians over the pictures, one at a time, after a warm-up. *Decoding* is the time in the codec (arg max,
   grouping), *network* everything else between picture tensor and poses, such as merging flipped views or resizing maps.
+  All pictures of the first model came before those of the second; of a run that was gone on with, at several times.
 - Peak memory is that of a process for this model alone: on CUDA all that was allocated, on a CPU what the pictures took
   over what the process had held before."""
 
@@ -213,7 +214,7 @@ def as_text(report: dict) -> str:
 
 
 def _table(models: Sequence[dict]) -> list[str]:
-    rows = [['', *(model['name'] for model in models)]]
+    rows = [['', *(model['name'] for model in models)], ['pictures', *(str(model['pictures']) for model in models)]]
     rows += [[name, *(_percent(model['figures'][name]) for model in models)] for name in SHOWN]
     for bands in zip(*(model['bands'] for model in models)):
         people = '/'.join(dict.fromkeys(str(band['people']) for band in bands))

@@ -20,7 +20,7 @@ from mmengine.runner.checkpoint import CheckpointLoader
 from mmpose.registry import DATASETS, METRICS, MODELS
 from torch.nn import Module
 
-from ..engine.checkpoint_fit_hook import refuse_misfit
+from ..engine.checkpoint_fit_hook import refuse_misfit, refuse_other_normalisation
 from .check_data import check_config
 from .checkpoint_file import check_checkpoint_file
 from .launch import check_options, read_config
@@ -80,6 +80,7 @@ class Contender:
         model = revert_sync_batchnorm(MODELS.build(deepcopy(self.cfg.model)))
         checkpoint = CheckpointLoader.load_checkpoint(self.checkpoint, map_location='cpu')
         refuse_misfit(model, checkpoint, self.checkpoint)
+        refuse_other_normalisation(model, checkpoint, self.checkpoint)
         return model.eval(), checkpoint.get('meta') or {}
 
     def identity(self, count: int) -> dict:

@@ -1,10 +1,11 @@
-"""Refuse a checkpoint that does not fit the model."""
+"""Refuse a checkpoint that does not fit the model, or was trained on pictures prepared in another way."""
 
 from __future__ import annotations
 
 import re
 from collections import OrderedDict
 
+import numpy as np
 from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner, find_latest_checkpoint
@@ -19,6 +20,9 @@ class CheckpointFitHook(Hook):
 
     mmengine loads with ``strict=False``: it logs a mismatch and goes on with random weights. The weights are
     loaded here once as a trial, by torch itself, so that the model's own conversions of old checkpoints take part.
+
+    Checkpoints note how pictures were normalised, which is no weight and would be lost; those that do, such as
+    ``tools/convert_checkpoint.py``'s, are refused by a model whose ``data_preprocessor`` does otherwise.
     """
 
     priority = 'VERY_HIGH'  # before EMAHook exchanges the weights of the checkpoint with the averaged ones
@@ -32,10 +36,22 @@ class CheckpointFitHook(Hook):
         """
         source = runner.cfg.get('load_from') or find_latest_checkpoint(runner.work_dir)
         superfluous = refuse_misfit(_unwrap(runner.model), checkpoint, source)
+        refuse_other_normalisation(_unwrap(runner.model), checkpoint, source)
         if superfluous:
             runner.logger.warning(
                 f'checkpoint {source} has weights that the model does not use: {_count("superfluous", superfluous)}'
             )
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Note how pictures are normalised.
+
+        Args:
+            runner (Runner): The runner of the training process.
+            checkpoint (dict): What is about to be written; its ``meta`` gets ``data_preprocessor``.
+        """
+        normalisation = _normalisation(_unwrap(runner.model))
+        if normalisation is not None:
+            checkpoint['meta']['data_preprocessor'] = normalisation
 
     def before_run(self, runner: Runner) -> None:
         """Try a pretrained backbone's weights too, which mmengine loads as loosely a moment later.
@@ -48,6 +64,7 @@ class CheckpointFitHook(Hook):
             if init.get('type') == 'Pretrained':
                 checkpoint = CheckpointLoader.load_checkpoint(init['checkpoint'], map_location='cpu')
                 refuse_misfit(backbone, checkpoint, init['checkpoint'], init.get('prefix') or '')
+                refuse_other_normalisation(_unwrap(runner.model), checkpoint, init['checkpoint'])
 
 
 def refuse_misfit(model: Module, checkpoint: dict, source: str, prefix: str = '') -> list[str]:
@@ -72,6 +89,34 @@ def refuse_misfit(model: Module, checkpoint: dict, source: str, prefix: str = ''
             f'{_count("of another shape", reshaped)}; use the config it was trained with'
         )
     return superfluous
+
+
+def refuse_other_normalisation(model: Module, checkpoint: dict, source: str) -> None:
+    """Raise a ``ValueError`` if the checkpoint notes another normalisation of pictures than the model's.
+
+    Args:
+        model (Module): An estimator; without a ``data_preprocessor`` that normalises, nothing is compared.
+        checkpoint (dict): What was read from the file; without a note, nothing is compared.
+        source (str): The file, for the message.
+    """
+    noted, own = (checkpoint.get('meta') or {}).get('data_preprocessor') or {}, _normalisation(model) or {}
+    # The model's numbers have been through float32.
+    different = [key for key in own if key in noted and not np.allclose(noted[key], own[key], rtol=1e-5)]
+    if different:
+        theirs, ours = (', '.join(f'{key}={part[key]}' for key in different) for part in (noted, own))
+        options = ' '.join(f'model.data_preprocessor.{key}={noted[key]}'.replace(' ', '') for key in different)
+        raise ValueError(
+            f'checkpoint {source} was trained on pictures normalised with {theirs}, and these would be with {ours}; '
+            f'give --cfg-options {options}'
+        )
+
+
+def _normalisation(model: Module) -> dict | None:
+    preprocessor = getattr(model, 'data_preprocessor', None)
+    if not getattr(preprocessor, '_enable_normalize', False):
+        return None
+    numbers = {key: [round(n, 4) for n in getattr(preprocessor, key).flatten().tolist()] for key in ('mean', 'std')}
+    return dict(numbers, bgr_to_rgb=preprocessor._channel_conversion)
 
 
 def _as_list(value: list | dict | None) -> list[dict]:

@@ -313,6 +313,7 @@ def test_the_report_of_two_models(dumps, tmp_path):
     assert 'optimizer, by the config: Adam, lr 0.002' in text
     assert 'stop threshold: ae none; rnn 0.268941' in text
     assert 'trained for: ae 1,200 iterations of 4 pictures, 3 epochs; rnn 1,200 iterations of 2 pictures' in text
+    assert [line.split('|')[2].strip() for line in text.splitlines() if line.startswith('| pictures ')] == ['6']
     for name in ('bands', 'latency', 'counts', 'disagreements'):
         assert f'({name}.png)' in text and cv2.imread(str(tmp_path / f'{name}.png')).std() > 5
     assert 1 <= len(report['disagreements']) <= 6
@@ -544,6 +545,15 @@ def test_data_of_a_third_config(folder):
         assert model.build_dataset(lazy_init=True).ann_file == f'{folder}/crowd/annotations/occluded.json'
         assert len(model.build_dataset()) == 4
     assert refuse_unequal(required_facts(*models), []) == []
+
+
+def test_a_model_that_was_trained_on_other_numbers_is_refused(folder, tmp_path):
+    checkpoint = torch.load(folder / 'ae.pth')
+    meta = dict(checkpoint['meta'], data_preprocessor=dict(mean=[0, 0, 0], std=[255, 255, 255], bgr_to_rgb=True))
+    torch.save(dict(checkpoint, meta=meta), tmp_path / 'ae.pth')
+    model = load_contender('ae', AE, str(tmp_path / 'ae.pth'), {**BACKBONE, DATA: f'{folder}/crowd/'})
+    with pytest.raises(ValueError, match='ae.pth was trained on pictures normalised with mean=.0, 0, 0., std='):
+        model.build_model()
 
 
 def test_top_down_models_are_refused(folder):

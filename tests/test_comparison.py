@@ -313,7 +313,7 @@ def test_the_report_of_two_models(dumps, tmp_path):
     assert 'optimizer, by the config: Adam, lr 0.002' in text
     assert 'stop threshold: ae none; rnn 0.268941' in text
     assert 'trained for: ae 1,200 iterations of 4 pictures, 3 epochs; rnn 1,200 iterations of 2 pictures' in text
-    assert [line.split('|')[2].strip() for line in text.splitlines() if line.startswith('| pictures ')] == ['6']
+    assert [line.split('|')[2].strip() for line in text.splitlines() if line.startswith('| pictures  ')] == ['6']
     for name in ('bands', 'latency', 'counts', 'disagreements'):
         assert f'({name}.png)' in text and cv2.imread(str(tmp_path / f'{name}.png')).std() > 5
     assert 1 <= len(report['disagreements']) <= 6

@@ -155,7 +155,7 @@ class TrainableAEHead(AssociativeEmbeddingHead):
 
     def _view(self, feats: list | tuple, flip_indices: list[int] | None, shift: bool) -> tuple[Tensor, Tensor]:
         """Maps of one view; with ``flip_indices`` it is a mirrored one, which is mirrored back."""
-        heatmaps, tags = self.forward(feats)
+        heatmaps, tags = (maps.float() for maps in self.forward(feats))  # numpy, in the grouping, knows no bfloat16
         if flip_indices is None:
             return heatmaps, tags
         heatmaps = flip_heatmaps(heatmaps, flip_mode='heatmap', flip_indices=flip_indices, shift_heatmap=shift)

@@ -91,10 +91,19 @@ class ConvLSTMCell(nn.Module):
             gates = self.gates(inputs)
         else:
             weight = self.gates.weight[:, self.static_channels :]
-            gates = static_gates + F.conv2d(inputs, weight, padding=self.padding)
+            gates = F.conv2d(inputs, weight, padding=self.padding).add_(static_gates)
+        return self._next_state(gates, c)
+
+    def _next_state(self, gates: Tensor, c: Tensor) -> State:
+        if torch.is_grad_enabled():
+            i, f, o, g = gates.chunk(4, dim=1)
+            c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+            return torch.sigmoid(o) * torch.tanh(c), c
+        # The same in the gates' own memory. The state stays apart: it is the caller's, and finer under autocast.
         i, f, o, g = gates.chunk(4, dim=1)
-        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
-        return torch.sigmoid(o) * torch.tanh(c), c
+        gates[:, : 3 * self.hidden_channels].sigmoid_()
+        c = (f * c).add_(i.mul_(g.tanh_()))
+        return torch.tanh(c).mul_(o), c
 
 
 class ConvLSTM(nn.Module):

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import torch
 from mmpose.models import BottomupPoseEstimator
 from mmpose.registry import MODELS
 from torch import Tensor
+
+PRECISIONS = ('float32', 'bfloat16', 'float16')
 
 
 @MODELS.register_module()
@@ -19,14 +23,20 @@ class FreezableBottomupPoseEstimator(BottomupPoseEstimator):
 
     Args:
         freeze_backbone (bool): see above. Defaults to False.
+        precision (str): what convolutions and matrix products are computed in when testing: ``'float32'``, or by
+            torch's autocast ``'bfloat16'`` or ``'float16'``. For training there is ``--amp``. Defaults to
+            ``'float32'``.
         **kwargs: those of ``BottomupPoseEstimator``.
 
     Raises:
-        ValueError: for a ``test_cfg`` that the head refuses.
+        ValueError: for a ``test_cfg`` that the head refuses, or an unknown precision.
     """
 
-    def __init__(self, freeze_backbone: bool = False, **kwargs) -> None:
+    def __init__(self, freeze_backbone: bool = False, precision: str = PRECISIONS[0], **kwargs) -> None:
         super().__init__(**kwargs)
+        if precision not in PRECISIONS:
+            raise ValueError(f'precision is {precision!r}; use one of {PRECISIONS}.')
+        self.precision = precision
         self.freeze_backbone = freeze_backbone
         if freeze_backbone:
             self.backbone.requires_grad_(False)
@@ -78,7 +88,10 @@ class FreezableBottomupPoseEstimator(BottomupPoseEstimator):
         """
         inputs = list(inputs) if isinstance(inputs, tuple) else inputs  # a tuple, see PoseScalesPreprocessor
         self._check_scales(inputs, data_samples[0].metainfo.get('aug_scales'))
-        return super().predict(inputs, data_samples)
+        device = (inputs if isinstance(inputs, Tensor) else inputs[0]).device.type
+        reduced = self.precision != PRECISIONS[0]
+        with torch.autocast(device, getattr(torch, self.precision)) if reduced else nullcontext():
+            return super().predict(inputs, data_samples)
 
     def _check_scales(self, inputs: Tensor | list[Tensor], scales: list[float] | None) -> None:
         several = not isinstance(inputs, Tensor)

@@ -5,6 +5,8 @@ Letters: N images, C feature channels, K keypoints, H x W cells, D hidden channe
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -155,7 +157,13 @@ class RecurrentDecoder(HeatmapLSTM):
 
     @torch.no_grad()
     def decode_people(
-        self, features: Tensor, stop_threshold: float, max_instances: int, seed: int = 0
+        self,
+        features: Tensor,
+        stop_threshold: float,
+        max_instances: int,
+        seed: int = 0,
+        check_every: int = 1,
+        step: Callable[[Tensor, list[State], Tensor], tuple[Tensor, Tensor, list[State]]] | None = None,
     ) -> tuple[list[tuple[Tensor, Tensor]], list[int]]:
         """Inference: step until p < omega; images that are finished leave the batch.
 
@@ -167,24 +175,32 @@ class RecurrentDecoder(HeatmapLSTM):
             stop_threshold (float): omega, in (0, 1).
             max_instances (int): at most this many people per image.
             seed (int): of the noise. Defaults to 0.
+            check_every (int): steps between two looks at the stop probabilities, each of which waits for the device.
+                People are the same for any number; steps after an image's last one are dropped. Defaults to 1.
+            step (Callable, optional): takes and gives what :meth:`step` does. Defaults to None, :meth:`step`.
 
         Returns:
             tuple[list[tuple[Tensor, Tensor]], list[int]]: for each image the heatmaps (n, K, H, W) and stop
             probabilities (n,) of its n people; and the images that had not stopped after ``max_instances``.
         """
+        step = step or self.step
         static_gates, states = self.start(features)
         height, width = features.shape[-2:]
         generator = torch.Generator(features.device).manual_seed(seed)
         people = [([], []) for _ in range(len(features))]
         images = list(range(len(features)))
-        for _ in range(max_instances):
-            noise = self.draw_noise(1, height, width, generator).expand(len(images), -1, -1, -1)
-            heatmaps, logits, states = self.step(static_gates, states, noise)
-            probabilities = logits.float().sigmoid()
-            going_on = [row for row, p in enumerate(probabilities.tolist()) if p >= stop_threshold]
-            for row in going_on:
-                people[images[row]][0].append(heatmaps[row])
-                people[images[row]][1].append(probabilities[row])
+        for begin in range(0, max_instances, check_every):
+            shown, certain = [], []
+            for _ in range(min(check_every, max_instances - begin)):
+                noise = self.draw_noise(1, height, width, generator).expand(len(images), -1, -1, -1)
+                heatmaps, logits, states = step(static_gates, states, noise)
+                shown.append(heatmaps)
+                certain.append(logits.float().sigmoid())
+            persons = (torch.stack(certain) >= stop_threshold).cumprod(dim=0).sum(dim=0).tolist()  # the only wait
+            for row, count in enumerate(persons):
+                people[images[row]][0].extend(heatmaps[row] for heatmaps in shown[:count])
+                people[images[row]][1].extend(probabilities[row] for probabilities in certain[:count])
+            going_on = [row for row, count in enumerate(persons) if count == len(shown)]
             if len(going_on) < len(images):
                 images = [images[row] for row in going_on]
                 static_gates = static_gates[going_on]

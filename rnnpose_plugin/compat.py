@@ -209,7 +209,8 @@ def end_cpu_process() -> None:
     """Ends a process of a successful gloo run here and now; without such a run it does nothing.
 
     torch's gloo threads, torn down by the interpreter's own end, abort the process now and then ("terminate called
-    without an active exception", torch 2.14), and the launcher takes the run for failed.
+    without an active exception", torch 2.14; pytorch issue 190489), and the launcher takes the run for failed. A group
+    that was destroyed before does not help.
     """
     import torch.distributed
 

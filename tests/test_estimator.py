@@ -98,3 +98,29 @@ def test_another_number_of_sizes_than_of_scales_is_refused(inputs, came):
 def test_several_sizes_without_multi_scale_are_refused(test_cfg):
     with pytest.raises(ValueError, match=r'gives 2 sizes .*aug_scales=\[0.5\].*multiscale_test=True in .* or remove'):
         build(test_cfg=test_cfg).predict(pictures(64, 32), [sample(aug_scales=[0.5])])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    'head, settings',
+    [(dict(RECURRENT, max_instances=2), {}), (EMBEDDING, dict(restore_heatmap_size=True))],
+    ids=['decoder', 'AE'],
+)
+def test_reduced_precision_is_used_and_changes_little(head, settings):
+    settings = dict(settings, output_heatmaps=True)
+    picture, found = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)), {}
+    for precision in ('float32', 'bfloat16'):
+        model, seen = build(head, precision=precision, test_cfg=settings), []
+        for module in model.modules():
+            if isinstance(module, torch.nn.Conv2d):
+                module.register_forward_hook(lambda module, inputs, output, seen=seen: seen.append(output.dtype))
+        (result,) = model.predict(picture, [sample()])
+        assert set(seen) == {getattr(torch, precision)}
+        found[precision] = torch.as_tensor(result.pred_fields.heatmaps).float()
+    exact, reduced = found.values()
+    assert 0 < (exact - reduced).abs().max() < 0.05 * exact.abs().max()  # bfloat16 has 8 bits: 0.4 % an operation
+
+
+def test_unknown_precision_is_refused():
+    with pytest.raises(ValueError, match="precision is 'half'; use one of"):
+        build(precision='half')

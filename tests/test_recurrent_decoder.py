@@ -108,6 +108,33 @@ def test_batched_decoding_equals_one_by_one():
             torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize('check_every', [2, 3, 4, 20])
+def test_looking_at_the_stop_probabilities_less_often_changes_nobody(check_every):
+    decoder = make()
+    stop_after(decoder, 4.0)
+    features = torch.randn(6, C, H, W) * torch.linspace(0.2, 3, 6)[:, None, None, None]
+    expected, unfinished = decoder.decode_people(features, 0.3, 9)
+    people, still = decoder.decode_people(features, 0.3, 9, check_every=check_every)
+    assert still == unfinished and len({len(maps) for maps, _ in people}) > 1
+    for ours, theirs in zip(people, expected):
+        for part, other in zip(ours, theirs):
+            torch.testing.assert_close(part, other, rtol=0, atol=1e-6)  # another batch size
+
+
+def test_someone_confident_after_a_stop_is_nobody():
+    """An image ends at its first p < omega, whatever the steps show that are run before anyone looks."""
+    decoder = make()
+    told = iter([5.0, -5.0, 5.0, 5.0])
+
+    def step(static_gates, states, first):
+        heatmaps, logits, states = decoder.step(static_gates, states, first)
+        return heatmaps, torch.full_like(logits, next(told)), states
+
+    ((maps, _),), unfinished = decoder.decode_people(torch.randn(1, C, H, W), 0.3, 4, check_every=4, step=step)
+    assert len(maps) == 1 and unfinished == []
+
+
 def test_nobody_and_too_many():
     decoder = make()
     features = torch.randn(2, C, H, W)

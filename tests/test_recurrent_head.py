@@ -192,6 +192,8 @@ def test_misspelt_settings_are_refused():
         build().predict(features(1), [PoseDataSample()], dict(flip_tets=True))
     with pytest.raises(ValueError, match="unmatched is 'forget'"):
         build().predict(features(1), [PoseDataSample()], dict(unmatched='forget'))
+    with pytest.raises(ValueError, match='stop_check_every is 0'):
+        build().predict(features(1), [PoseDataSample()], dict(stop_check_every=0))
 
 
 def test_data_and_model_that_do_not_fit_are_named():

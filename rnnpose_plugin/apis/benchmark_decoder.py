@@ -1,0 +1,447 @@
+"""The benchmark's cases for the decoder alone: plain torch, random weights and features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from multiprocessing import get_context
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from ..engine.chunked_backprop import backprop_in_chunks
+from ..models.compiled_step import CompiledStep
+from ..models.conv_lstm import State
+from ..models.matched_loss import HungarianHeatmapLoss, StopLoss
+from ..models.matching import assign, heatmap_distances
+from ..models.recurrent_decoder import RecurrentDecoder
+from ..models.training_sequence import SequenceRules, Targets, TrainingSequence
+from .benchmark import NUM_KEYPOINTS, SIZES, Clock, Ratio, Row, Size, growth_exponent, in_ms
+from .comparison import PeakMemory
+
+CHUNK = 4  # T of the cases on training
+
+
+class PlainDecoder(RecurrentDecoder):
+    """The paper's step as it is written: every pass concatenates F, heatmaps and h, and convolves everything."""
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.lstm.layers[0].static_channels = 0
+
+    def start(self, features: Tensor) -> tuple[Tensor, list[State]]:
+        """Nothing is computed once per image.
+
+        Args:
+            features (Tensor): (N, C, H, W).
+
+        Returns:
+            tuple[Tensor, list[tuple[Tensor, Tensor]]]: the features themselves, and h, c of each layer.
+        """
+        return features, self.lstm.initial_state(len(features), *features.shape[-2:])
+
+    def run_passes(self, static_gates: Tensor, states: list[State], first: Tensor) -> tuple[Tensor, list[State]]:
+        """As of ``RecurrentDecoder``.
+
+        Args:
+            static_gates (Tensor): the features.
+            states (list[tuple[Tensor, Tensor]]): h and c of each layer.
+            first (Tensor): (N, K, H, W).
+
+        Returns:
+            tuple[Tensor, list[tuple[Tensor, Tensor]]]: heatmaps and the new h and c.
+        """
+        heatmaps = first
+        for _ in range(self.feedback_passes):
+            below = torch.cat([static_gates, heatmaps], dim=1)
+            new_states = []
+            for layer, state in zip(self.lstm.layers, states):
+                new_states.append(layer(below, state))
+                below = new_states[-1][0]
+            states, heatmaps = new_states, self.to_heatmaps(below)
+        return heatmaps, states
+
+
+class CountedDecoder(RecurrentDecoder):
+    """Computes what a decoder computes, and then stops after the number of people it is told.
+
+    ``counts`` is (N,), how many people the images have. What is left of them travels with the hidden state, so that
+    images that leave the batch take it along.
+    """
+
+    counts: Tensor
+
+    def start(self, features: Tensor) -> tuple[Tensor, list[State]]:
+        """As of ``RecurrentDecoder``.
+
+        Args:
+            features (Tensor): (N, C, H, W).
+
+        Returns:
+            tuple[Tensor, list[tuple[Tensor, Tensor]]]: gates, and h, c of each layer, and the counts.
+        """
+        static_gates, states = super().start(features)
+        return static_gates, [*states, (self.counts, self.counts)]
+
+    def step(
+        self, static_gates: Tensor, states: list[State], first: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, list[State]]:
+        """As of ``RecurrentDecoder``.
+
+        Args:
+            static_gates (Tensor): from :meth:`start`.
+            states (list[tuple[Tensor, Tensor]]): h and c of each layer, and the counts.
+            first (Tensor, optional): (N, K, H, W). Defaults to noise.
+
+        Returns:
+            tuple[Tensor, Tensor, list[tuple[Tensor, Tensor]]]: heatmaps, stop logits, and the new states.
+        """
+        heatmaps, logits, new_states = super().step(static_gates, states[:-1], first)
+        left, _ = states[-1]
+        told = torch.where(left > 0, 9.0, -9.0).to(logits)
+        return heatmaps, told + 0 * logits, [*new_states, (left - 1, left)]
+
+
+def make_decoder(size: Size, device: str, kind: type[RecurrentDecoder] = RecurrentDecoder) -> RecurrentDecoder:
+    """A decoder with random weights, the same ones for every kind.
+
+    Args:
+        size (Size): its layers.
+        device (str): where it lives.
+        kind (type): its class. Defaults to RecurrentDecoder.
+
+    Returns:
+        RecurrentDecoder: for inference or training.
+    """
+    torch.manual_seed(0)
+    return kind(size.channels, NUM_KEYPOINTS, size.hidden).to(device)
+
+
+def make_features(size: Size, device: str, batch: int = 1) -> Tensor:
+    """Features like normalised ones.
+
+    Args:
+        size (Size): channels and cells.
+        device (str): where they live.
+        batch (int): images. Defaults to 1.
+
+    Returns:
+        Tensor: (batch, C, H, W).
+    """
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(batch, size.channels, size.cells, size.cells, generator=generator).to(device)
+
+
+def hoist(name: str, clock: Clock) -> dict:
+    """The step with F's share of the gates computed once, against the paper's plain step.
+
+    Args:
+        name (str): of the size.
+        clock (Clock): the clock.
+
+    Returns:
+        dict: rows and curves.
+    """
+    size, device = SIZES[name], clock.device
+    ours, plain = make_decoder(size, device), make_decoder(size, device, PlainDecoder)
+    features = make_features(size, device)
+    noise = 0.1 * torch.rand(1, NUM_KEYPOINTS, size.cells, size.cells, device=device)
+    with torch.no_grad():
+        pairs = zip(_sequence(plain, features, noise, size.people), _sequence(ours, features, noise, size.people))
+        error = max(float((a - b).abs().max()) for a, b in pairs)
+    if not error < 1e-5:
+        raise ArithmeticError(f'the hoisted step is off the plain one by {error:.2g}; it has to be within 1e-5')
+    rows = []
+    for way, run, target in (('forward', _forward, 1.45), ('training step', _train, 1.4)):
+        runs = [lambda d=decoder, r=run: r(d, features, noise, size.people) for decoder in (plain, ours)]
+        flops = [_flops(run) for run in runs]
+        ratio = clock.ratio(*runs)
+        limit = flops[0] / flops[1]
+        note = f'{ratio}; arithmetic limit {limit:.2f}; numbers equal to {error:.0e}'
+        target = f'>= {target}' if device == 'cpu' else ''
+        rows.append(Row(f'plain step over hoisted step, {way}', name, ratio.value, target, note))
+    return dict(rows=rows, curves={})
+
+
+def batch_decoding(name: str, clock: Clock) -> dict:
+    """Decoding eight images of 1 to 10 people together against one by one.
+
+    Args:
+        name (str): of the size.
+        clock (Clock): the clock.
+
+    Returns:
+        dict: rows and curves.
+    """
+    size, device = SIZES[name], clock.device
+    counts = [1, 2, 3, 4, 5, 6, 8, 10]
+    features = make_features(size, device, len(counts))
+    decoder = make_decoder(size, device, CountedDecoder).eval()
+    step = CompiledStep(decoder.step) if device == 'cuda' else None
+
+    def decode(rows: slice) -> list[Tensor]:
+        decoder.counts = torch.tensor(counts[rows], device=device)
+        people, _ = decoder.decode_people(features[rows], 0.5, 30, check_every=1 if device == 'cpu' else 4, step=step)
+        return [maps for maps, _ in people]
+
+    def one_by_one() -> list[Tensor]:
+        return [decode(slice(i, i + 1))[0] for i in range(len(counts))]
+
+    together = decode(slice(None))
+    for one, other, count in zip(one_by_one(), together, counts):
+        if one.shape != other.shape or len(one) != count or not torch.allclose(one, other, atol=1e-3):
+            raise ArithmeticError('images decoded together differ from those decoded one by one')
+    ratio = clock.ratio(one_by_one, lambda: decode(slice(None)))
+    target = '>= 4' if device == 'cuda' else '>= 1.3' if name == 'crowd' else '>= 1'
+    note = f'{ratio}; {sum(counts)} people'
+    return dict(rows=[Row('8 images one by one over together', name, ratio.value, target, note)], curves={})
+
+
+def matching(name: str, clock: Clock) -> dict:
+    """The cost matrix and the Hungarian assignment against a loop over persons and joints.
+
+    Args:
+        name (str): of the size.
+        clock (Clock): the clock.
+
+    Returns:
+        dict: rows and curves.
+    """
+    size = SIZES[name]
+    maps = torch.rand(2, 1, size.crowd, NUM_KEYPOINTS, size.cells, size.cells, device=clock.device)
+    predicted, target = maps
+    free = torch.ones(1, size.crowd, dtype=torch.bool, device=clock.device)
+
+    def ours() -> Tensor:
+        cost = heatmap_distances(predicted, target)
+        assign(cost, free, free)
+        return cost[0]
+
+    def loop() -> Tensor:
+        cost = torch.empty(size.crowd, size.crowd)
+        for n in range(size.crowd):
+            for t in range(size.crowd):
+                cost[n, t] = sum(torch.linalg.norm(target[0, n, j] - predicted[0, t, j]) for j in range(NUM_KEYPOINTS))
+        return cost
+
+    torch.testing.assert_close(ours().cpu(), loop(), rtol=1e-4, atol=1e-3)
+    ratio = Clock(clock.device, 1).ratio(loop, ours) if name == 'paper' else clock.ratio(loop, ours)
+    ratio = Ratio(ratio.first, ours_alone := clock.median(ours), ratio.first / ours_alone)
+    figure = f'loop over matching of {size.crowd} x {size.crowd} persons'
+    return dict(rows=[Row(figure, name, ratio.value, '>= 20', str(ratio))], curves={})
+
+
+def memory(name: str, clock: Clock) -> dict:
+    """Peak memory of a training step, chunked against full backprop, at several numbers of people.
+
+    Args:
+        name (str): of the size.
+        clock (Clock): the clock.
+
+    Returns:
+        dict: rows and curves.
+    """
+    people = [SIZES[name].crowd // 3, SIZES[name].crowd]
+    peaks = {}
+    for chunk_size in (CHUNK, None):
+        for count in people:
+            # A process each: what one has freed its allocator may keep.
+            with ProcessPoolExecutor(1, mp_context=get_context('spawn')) as pool:
+                task = pool.submit(training_memory, name, clock.device, count, chunk_size, torch.get_num_threads())
+                peaks[chunk_size, count] = task.result()
+    chunked, full = ([peaks[size, count] for count in people] for size in (CHUNK, None))
+    slope = (chunked[1] - chunked[0]) / (full[1] - full[0])
+    note = f'{chunked[1]:.0f} / {full[1]:.0f} MiB, T = {CHUNK}, {people[1]} people'
+    grown = f'{chunked[1] - chunked[0]:.0f} / {full[1] - full[0]:.0f} MiB from {people[0]} to {people[1]} people'
+    rows = [
+        Row('peak memory of training, chunked over full', name, chunked[1] / full[1], '<= 0.25', note),
+        Row('its growth with people, chunked over full', name, slope, '<= 0.05', grown),
+    ]
+    return dict(rows=rows, curves={})
+
+
+def training_memory(name: str, device: str, people: int, chunk_size: int | None, threads: int) -> float:
+    """Peak memory of one training step over what was held before it; to be called in a process of its own.
+
+    Args:
+        name (str): of the size.
+        device (str): where it runs.
+        people (int): in the image.
+        chunk_size (int, optional): T; None for full backprop.
+        threads (int): of torch.
+
+    Returns:
+        float: MiB.
+    """
+    torch.set_num_threads(threads)
+    step = training_step(SIZES[name], device, people, chunk_size)
+    held = torch.cuda.memory_allocated() / 2**20 if device == 'cuda' else 0.0
+    peak = PeakMemory()
+    step()
+    return peak.read() - held
+
+
+def chunk_time(name: str, clock: Clock) -> dict:
+    """Time of a training step, chunked against full backprop.
+
+    Args:
+        name (str): of the size.
+        clock (Clock): the clock.
+
+    Returns:
+        dict: rows and curves.
+    """
+    size = SIZES[name]
+    steps = [training_step(size, clock.device, size.people, chunk_size) for chunk_size in (CHUNK, None)]
+    ratio = clock.ratio(*steps)
+    note = f'{ratio}; T = {CHUNK}, {size.people} people'
+    return dict(rows=[Row('time of training, chunked over full', name, ratio.value, '<= 1.15', note)], curves={})
+
+
+def growth(name: str, clock: Clock) -> dict:
+    """How the times grow with people, pixels, batch and T.
+
+    Args:
+        name (str): of the size; people, batch and T are varied at half its cells, which takes a quarter of the time.
+
+    Returns:
+        dict: rows and curves.
+    """
+    size, device = SIZES[name], clock.device
+    half = replace(size, cells=size.cells // 2)
+
+    def decode(size: Size, people: int, batch: int) -> Callable[[], object]:
+        decoder, features = make_decoder(size, device, CountedDecoder).eval(), make_features(size, device, batch)
+        decoder.counts = torch.full((batch,), people, device=device)
+        return lambda: decoder.decode_people(features, 0.5, 64)
+
+    def train(people: int, chunk_size: int) -> Callable[[], object]:
+        return training_step(half, device, people, chunk_size)
+
+    sides = [size.cells // 4, size.cells // 2, size.cells]
+    series = {
+        'people, decoding': ([2, 4, 8, 16], lambda n: decode(half, n, 1)),
+        'people, training': ([4, 8, 16], lambda n: train(n, CHUNK)),
+        'cells, decoding': (
+            [side**2 for side in sides],
+            lambda n: decode(Size(round(n**0.5), size.channels, size.hidden), 4, 1),
+        ),
+        'batch, decoding': ([1, 2, 4, 8], lambda n: decode(half, 4, n)),
+        'T, training': ([1, 2, 4, 8], lambda n: train(8, n)),
+    }
+    rows, curves = [], {}
+    for what, (numbers, make) in series.items():
+        seconds = [clock.median(make(number)) for number in numbers]
+        exponent = growth_exponent(numbers, seconds)
+        note = ', '.join(f'{number}: {in_ms(time)}' for number, time in zip(numbers, seconds))
+        rows.append(Row(f'exponent of growth with {what}', name, exponent, '<= 1.1', note))
+        curves[f'growth:{what}, {name}'] = dict(x=numbers, seconds=seconds, exponent=exponent)
+    return dict(rows=rows, curves=curves)
+
+
+def options(name: str, clock: Clock) -> dict:
+    """What each way to make a step faster gives over the plain float32 one.
+
+    Args:
+        name (str): of the size.
+        clock (Clock): the clock.
+
+    Returns:
+        dict: rows and curves.
+    """
+    size, device = SIZES[name], clock.device
+    features = make_features(size, device)
+
+    def decode(decoder: CountedDecoder, dtype: torch.dtype | None = None, **kwargs) -> Tensor:
+        decoder.counts = torch.tensor([size.people], device=device)
+        with torch.autocast(device, dtype, enabled=dtype is not None):
+            ((maps, _),), _ = decoder.decode_people(features, 0.5, 30, **kwargs)
+        return maps.float()
+
+    plain, last = (make_decoder(size, device, CountedDecoder).eval() for _ in range(2))
+    last = last.to(memory_format=torch.channels_last)
+    compiled = CompiledStep(plain.step)
+    ways = {
+        'weights in channels-last order': lambda: decode(last),
+        'bfloat16': lambda: decode(plain, torch.bfloat16),
+        'stop checked every 4 steps': lambda: decode(plain, check_every=4),
+        'compiled step': lambda: decode(plain, step=compiled),
+    }
+    if device == 'cuda':
+        ways['float16'] = lambda: decode(plain, torch.float16)
+        ways['compiled step, float16, stop checked every 4 steps'] = lambda: decode(
+            plain, torch.float16, step=compiled, check_every=4
+        )
+    expected, rows = decode(plain), []
+    for way, run in ways.items():
+        error = float((run() - expected).abs().max() / expected.abs().max())
+        ratio = clock.ratio(lambda: decode(plain), run)
+        note = f'{ratio}; largest difference {error:.1e} of the largest value'
+        if compiled.failed and 'compiled' in way:
+            note += '; torch.compile failed, this is the plain step'
+        rows.append(Row(f'decoding, as it is over {way}', name, ratio.value, '', note))
+    return dict(rows=rows, curves={})
+
+
+def training_step(size: Size, device: str, people: int, chunk_size: int | None) -> Callable[[], object]:
+    """Forward and backward of one image, with the matched losses; ready to run.
+
+    Args:
+        size (Size): of the decoder.
+        device (str): where it runs.
+        people (int): in the image.
+        chunk_size (int, optional): T; None for full backprop.
+
+    Returns:
+        Callable: runs it.
+    """
+    decoder = make_decoder(size, device)
+    decoder.to_stop.bias.data.fill_(-9)  # the sequence ends after the last person
+    targets = Targets(
+        torch.rand(1, people, NUM_KEYPOINTS, size.cells, size.cells, device=device),
+        torch.ones(1, people, NUM_KEYPOINTS, device=device),
+        [people],
+    )
+    rules = SequenceRules(0.27, chunk_size or people + 1, max_steps=people + 1)
+    sequence = TrainingSequence(decoder, HungarianHeatmapLoss(), StopLoss(), targets, rules)
+    features, parameters = make_features(size, device), sequence.parameters()
+
+    def run() -> None:
+        gates = sequence.static_gates(features)
+        if chunk_size is None:
+            (losses,) = sequence.chunks(*gates)
+            loss = sum(losses.values())
+        else:
+            loss, _ = backprop_in_chunks(sequence.chunks, gates, parameters)
+        loss.backward()
+        decoder.zero_grad()
+
+    return run
+
+
+def _sequence(decoder: RecurrentDecoder, features: Tensor, noise: Tensor, people: int) -> list[Tensor]:
+    """Heatmaps and stop logits of so many steps."""
+    static_gates, states = decoder.start(features)
+    outputs = []
+    for _ in range(people):
+        heatmaps, logits, states = decoder.step(static_gates, states, noise)
+        outputs += [heatmaps, logits]
+    return outputs
+
+
+@torch.no_grad()
+def _forward(decoder: RecurrentDecoder, features: Tensor, noise: Tensor, people: int) -> None:
+    _sequence(decoder, features, noise, people)
+
+
+def _train(decoder: RecurrentDecoder, features: Tensor, noise: Tensor, people: int) -> None:
+    decoder.zero_grad()
+    sum(output.square().sum() for output in _sequence(decoder, features, noise, people)).backward()
+
+
+def _flops(run: Callable[[], object]) -> int:
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops()

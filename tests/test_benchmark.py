@@ -1,0 +1,161 @@
+"""The benchmark: its clock and table, its cases at a tiny size, and the command."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import pytest
+import torch
+
+from rnnpose_plugin.apis import benchmark_decoder, benchmark_pipeline
+from rnnpose_plugin.apis.benchmark import SIZES, Clock, Row, growth_exponent, in_ms, write_report
+from rnnpose_plugin.apis.benchmark_decoder import CountedDecoder, PlainDecoder, make_decoder, make_features
+
+ROOT = Path(__file__).parents[1]
+CLOCK = Clock('cpu', turns=1)
+
+
+@pytest.fixture(autouse=True)
+def at_the_root(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.mark.parametrize(
+    ('value', 'target', 'met'),
+    [(1.5, '>= 1.45', 'yes'), (1.45, '>= 1.45', 'yes'), (1.4, '>= 1.45', 'no'), (0.2, '<= 0.25', 'yes'),
+     (0.26, '<= 0.25', 'no'), (7, '', ''), (math.nan, '<= 1', 'no')],
+)  # fmt: skip
+def test_targets(value, target, met):
+    assert Row('x', 'paper', value, target).met == met
+
+
+def test_the_clock_takes_turns_and_drops_the_first():
+    calls = []
+    clock = Clock('cpu', turns=3)
+    times = iter(range(100))
+    clock._now = lambda: float(next(times)) ** 2
+    ratio = clock.ratio(lambda: calls.append('a'), lambda: calls.append('b'))
+    assert ''.join(calls) == 'abababab'
+    # The clock reads 0, 1, 4, 9, ..., so that the turns take 1, 5, 9, 13, 17 and 21.
+    assert (ratio.first, ratio.second, ratio.value) == (9, 13, 9 / 13)
+    calls.clear()
+    assert clock.median(lambda: calls.append('a')) > 0 and len(calls) == 4
+
+
+def test_growth_of_a_power():
+    assert growth_exponent([1, 2, 4, 8], [3 * n**1.5 for n in (1, 2, 4, 8)]) == pytest.approx(1.5)
+
+
+def test_times_in_words():
+    assert [in_ms(s) for s in (2.5, 0.1234, 0.01234, 0.000123)] == ['2500 ms', '123 ms', '12.3 ms', '0.123 ms']
+
+
+@torch.no_grad()
+def test_the_counted_decoder_computes_what_a_decoder_computes():
+    size = SIZES['tiny']
+    plain, counted = make_decoder(size, 'cpu'), make_decoder(size, 'cpu', CountedDecoder)
+    plain.to_stop.bias.data.fill_(9)
+    counted.counts = torch.tensor([0, 3, 2])
+    features = make_features(size, 'cpu', 3)
+    people, unfinished = counted.decode_people(features, 0.5, 10)
+    expected, _ = plain.decode_people(features, 0.5, 3)
+    assert [len(maps) for maps, _ in people] == [0, 3, 2] and unfinished == []
+    for (maps, _), (others, _) in zip(people, expected):
+        torch.testing.assert_close(maps, others[: len(maps)], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize('case', ['hoist', 'batch_decoding', 'matching', 'chunk_time', 'growth', 'memory'])
+def test_cases_of_the_decoder(case):
+    result = getattr(benchmark_decoder, case)('tiny', CLOCK)
+    assert result['rows'] and all(math.isfinite(row.value) and row.size == 'tiny' for row in result['rows'])
+    assert all(row.target for row in result['rows'])
+
+
+def test_a_plain_step_with_other_numbers_is_found_out(monkeypatch):
+    monkeypatch.setattr(PlainDecoder, 'feedback_passes', 1, raising=False)
+    monkeypatch.setattr(PlainDecoder, '__setattr__', _but_for_passes)
+    with pytest.raises(ArithmeticError, match='the hoisted step is off the plain one'):
+        benchmark_decoder.hoist('tiny', CLOCK)
+
+
+def _but_for_passes(self, name, value):
+    if name != 'feedback_passes':
+        torch.nn.Module.__setattr__(self, name, value)
+
+
+def test_targets_are_counted_in_bytes():
+    rows = benchmark_pipeline.targets('tiny', CLOCK)['rows']
+    people, joints, cells = SIZES['tiny'].crowd, 17, SIZES['tiny'].cells
+    as_joints = 4 * people * joints * 3  # x, y and the weight, four bytes each
+    assert rows[0].value == pytest.approx(as_joints / (as_joints + 4 * people * joints * cells**2))
+
+
+def test_whole_pictures():
+    result = benchmark_pipeline.whole_image('crowd', CLOCK)
+    curve = result['curves']['people:crowd']
+    assert curve['people'] == [1, 2, 5, 10, 20, 30] and len(curve['AE']) == len(curve['decoder']) == 6
+    total, alone = result['rows']
+    assert total.value == curve['ratio'][2] and alone.value == curve['decoder'][2] / curve['AE'][2]
+    expected = (curve['backbone'] + curve['decoder'][2]) / (curve['backbone'] + curve['AE'][2])
+    assert total.value == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ('ratios', 'words'), [([0.9, 1.2], 'faster one at 1 people'), ([1.1, 1.2], 'at no number of'), ([0.5, 1], '1, 2')]
+)
+def test_where_the_decoder_is_faster(ratios, words):
+    assert words in benchmark_pipeline._crossover(dict(people=[1, 2], ratio=ratios))
+
+
+def test_the_report(tmp_path):
+    rows = [vars(Row('one', 'paper', 1.234567, '>= 1', 'so')), vars(Row('two', 'crowd', 0.5))]
+    people = dict(people=[1, 2], AE=[0.01, 0.02], decoder=[0.02, 0.03], backbone=0.1)
+    growth = dict(x=[1, 2], seconds=[1.0, 1.5], exponent=0.58)
+    results = [dict(rows=rows[:1], curves={'people:paper': people}), dict(rows=rows[1:], curves={'growth:T': growth})]
+    table = write_report(results, 'cpu', str(tmp_path))
+    assert '| one    | paper | 1.23     | >= 1   | yes | so  |' in table
+    content = json.loads((tmp_path / 'benchmark.json').read_text())
+    assert [row['met'] for row in content['rows']] == ['yes', ''] and content['curves']['growth:T'] == growth
+    assert table in (tmp_path / 'benchmark.md').read_text() and 'threads' in content['machine']
+    for name in ('people', 'growth'):
+        assert cv2.imread(str(tmp_path / f'{name}.png')).std() > 5
+
+
+def run(*arguments):
+    command = [sys.executable, ROOT / 'tools' / 'benchmark.py', *arguments]
+    environment = dict(os.environ, OMP_NUM_THREADS='1', CUDA_VISIBLE_DEVICES='-1')
+    environment.pop('RNNPOSE_TRACEBACK', None)
+    return subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True, timeout=200)
+
+
+def test_the_command_keeps_what_was_measured_before(tmp_path):
+    (tmp_path / 'cases').mkdir()
+    old = dict(rows=[vars(Row('an older figure', 'paper', 2.0))], curves={})
+    (tmp_path / 'cases' / 'hoist_paper.json').write_text(json.dumps(old))
+    done = run('--only', 'matching', '--size', 'crowd', '--turns', 1, '--out', tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert '[1/1] matching, crowd: ' in done.stdout
+    figures = [row['figure'] for row in json.loads((tmp_path / 'benchmark.json').read_text())['rows']]
+    assert figures == ['an older figure', 'loop over matching of 30 x 30 persons']
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'sentence'),
+    [(('--turns', 0), '--turns 0: time everything at least once'), (('--device', 'cuda'), 'but torch sees no GPU')],
+)
+def test_bad_arguments(tmp_path, arguments, sentence):
+    done = run('--out', tmp_path, *arguments)
+    assert done.returncode != 0
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith('error:')]
+    assert sentence in line
+
+
+@pytest.mark.slow
+def test_memory_at_the_papers_size():
+    """30 people at 128 x 128 cells: a figure that does not depend on the machine's speed."""
+    rows = benchmark_decoder.memory('paper', CLOCK)['rows']
+    assert [row.met for row in rows] == ['yes', 'yes'], rows

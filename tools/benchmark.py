@@ -1,0 +1,92 @@
+"""Measure what the decoder costs, against AE and against the plain algorithm: ``python tools/benchmark.py``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from rnnpose_plugin.apis import benchmark_decoder as decoder
+from rnnpose_plugin.apis import benchmark_pipeline as pipeline
+from rnnpose_plugin.apis.benchmark import SIZES, Clock, write_report
+from rnnpose_plugin.apis.report import one_sentence_errors
+
+ROOT = Path(__file__).resolve().parent.parent
+# What is measured, and at which sizes.
+CASES = {
+    'hoist': (decoder.hoist, ('paper', 'crowd')),
+    'batch': (decoder.batch_decoding, ('paper', 'crowd')),
+    'targets': (pipeline.targets, ('paper',)),
+    'matching': (decoder.matching, ('paper', 'crowd')),
+    'memory': (decoder.memory, ('paper',)),
+    'chunks': (decoder.chunk_time, ('paper', 'crowd')),
+    'people': (pipeline.whole_image, ('paper', 'crowd')),
+    'growth': (decoder.growth, ('paper',)),
+    'options': (decoder.options, ('paper', 'crowd')),
+}
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Measure what the decoder costs; every figure is a ratio of one run.')
+    parser.add_argument('--device', choices=['cpu', 'cuda'], default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument('--out', default='work_dirs/benchmark', help='folder to write to (default: %(default)s)')
+    parser.add_argument('--only', nargs='+', choices=list(CASES), metavar='CASE', default=list(CASES),
+                        help=f'of {", ".join(CASES)}; what else was measured before stays in the table')  # fmt: skip
+    parser.add_argument('--size', choices=['paper', 'crowd'], help='this size only')
+    parser.add_argument('--turns', type=int, default=3, help='how often each is timed (default: %(default)s)')
+    parser.add_argument('--case', help=argparse.SUPPRESS)  # the process of one case
+    return parser.parse_args()
+
+
+def run_case(args: argparse.Namespace) -> None:
+    """Measure one case at one size in this process and write it down."""
+    function, _ = CASES[args.case]
+    result = function(args.size, Clock(args.device, args.turns))
+    result['rows'] = [vars(row) for row in result['rows']]
+    record(args.out, args.case, args.size).write_text(json.dumps(result))
+
+
+def record(out: str, case: str, size: str) -> Path:
+    """Where a case's result lies."""
+    return Path(out, 'cases', f'{case}_{size}.json')
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run the cases one after the other, a process each, and report what there is."""
+    if args.turns < 1:
+        raise ValueError(f'--turns {args.turns}: time everything at least once')
+    if args.device == 'cuda' and not torch.cuda.is_available():
+        raise ValueError('--device cuda, but torch sees no GPU; leave it out, or see nvidia-smi')
+    jobs = [(case, size) for case in args.only for size in CASES[case][1] if args.size in (None, size)]
+    Path(args.out, 'cases').mkdir(parents=True, exist_ok=True)
+    for number, (case, size) in enumerate(jobs, start=1):
+        title = f'[{number}/{len(jobs)}] {case}, {size}'
+        print(f'{title} ...', flush=True)
+        begin = time.time()
+        common = ['--device', args.device, '--out', args.out, '--turns', str(args.turns)]
+        # Every start of the toolbox warns of its own age several times.
+        done = subprocess.run([sys.executable, '-W', 'ignore', __file__, *common, '--case', case, '--size', size])
+        if done.returncode:
+            raise RuntimeError(f'the case {case} at size {size} failed, its error is above; the others are kept')
+        print(f'{title}: {time.time() - begin:.0f} s', flush=True)
+    # In the order of CASES, whatever was run now.
+    known = [record(args.out, case, size) for case in CASES for size in SIZES]
+    results = [json.loads(path.read_text()) for path in known if path.is_file()]
+    print(f'\n{write_report(results, args.device, args.out)}\n\ntable and plots: {args.out}/benchmark.md')
+
+
+def main() -> None:
+    args = parse_args()
+    os.chdir(ROOT)
+    with one_sentence_errors(args.out):
+        run_case(args) if args.case else run(args)
+
+
+if __name__ == '__main__':
+    main()

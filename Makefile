@@ -4,6 +4,7 @@ VENV ?= .venv
 PYTHON ?= python3
 DEMO_ARGS ?=
 COMPARE_ARGS ?=
+BENCHMARK_ARGS ?=
 PYTEST_ARGS ?=
 
 PY := $(VENV)/bin/python
@@ -17,7 +18,7 @@ KEY := $(shell { pwd; cat requirements.txt setup.py; } | sha256sum | cut -c 1-16
 STAMP := $(VENV)/.installed-$(KEY)
 
 .DEFAULT_GOAL := help
-.PHONY: help install test test-slow lint demo compare clean
+.PHONY: help install test test-slow lint demo compare benchmark clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -49,6 +50,9 @@ demo: install ## run tools/demo.py (DEMO_ARGS=... is handed on)
 
 compare: install ## train AE and the decoder on the synthetic crowd and compare them (COMPARE_ARGS=... is handed on)
 	$(PY) tools/compare_crowd.py $(COMPARE_ARGS)
+
+benchmark: install ## measure what the decoder costs (BENCHMARK_ARGS=... is handed on)
+	$(PY) tools/benchmark.py $(BENCHMARK_ARGS)
 
 clean: ## remove caches and build leftovers; keeps $(VENV), data and work_dirs
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from rnnpose_plugin.models import recurrent_decoder
 from rnnpose_plugin.models.recurrent_decoder import RecurrentDecoder
 
 C, K, H, W = 6, 3, 5, 7
@@ -154,6 +155,47 @@ def test_decoding_repeats_itself_and_leaves_the_global_generator_alone():
     first = decoder.decode_people(features, 0.1, 3)[0][0][0]
     assert torch.equal(torch.rand(1), expected)
     assert torch.equal(decoder.decode_people(features, 0.1, 3)[0][0][0], first)
+
+
+@torch.no_grad()
+def test_order_of_the_weights_changes_with_the_mode_and_nothing_else():
+    decoder, features = make(), torch.randn(2, C, H, W)
+    noise = decoder.draw_noise(2, H, W)
+    before = {name: value.clone() for name, value in decoder.state_dict().items()}
+    parameters = list(decoder.parameters())
+
+    def outputs():
+        static_gates, states = decoder.start(features)
+        return decoder.step(static_gates, states, noise)[:2]
+
+    training = outputs()
+    weight = decoder.lstm.layers[0].gates.weight
+    assert weight.is_contiguous() and not weight.is_contiguous(memory_format=torch.channels_last)
+    testing = decoder.eval() and outputs()
+    assert weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous()
+    for ours, theirs in zip(testing, training):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)  # summed in another order
+    decoder.train()
+    assert weight.is_contiguous() and all(a is b for a, b in zip(decoder.parameters(), parameters))
+    assert all(torch.equal(value, before[name]) for name, value in decoder.state_dict().items())
+    assert all(torch.equal(a, b) for a, b in zip(outputs(), training))
+
+
+@torch.no_grad()
+def test_images_are_decoded_in_groups_that_fit_a_block(monkeypatch):
+    decoder = make()
+    stop_after(decoder, 4.0)
+    features = torch.randn(5, C, H, W) * torch.linspace(0.2, 3, 5)[:, None, None, None]
+    expected, unfinished = decoder.decode_people(features, 0.3, 9)
+    sizes, start = [], decoder.start
+    monkeypatch.setattr(decoder, 'start', lambda images: sizes.append(len(images)) or start(images))
+    for block, groups in ((2 * 4 * 8 * H * W * 4, [2, 2, 1]), (1, [1] * 5), (2**25, [5])):
+        monkeypatch.setattr(recurrent_decoder, 'CPU_BLOCK', block)
+        sizes.clear()
+        people, still = decoder.decode_people(features, 0.3, 9)
+        assert sizes == groups and still == unfinished and unfinished
+        for (ours, _), (theirs, _) in zip(people, expected):
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
 
 
 def test_negative_passes_are_refused():

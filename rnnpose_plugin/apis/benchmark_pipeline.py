@@ -112,7 +112,7 @@ def whole_image(name: str, clock: Clock) -> dict:
     init_default_scope('mmpose')
     ae, rnn = (_build(path, clock.device) for path in CONFIGS[name])
     size = SIZES[name]
-    rnn.head.rnn = make_decoder(size, clock.device, CountedDecoder).eval()
+    rnn.head.rnn = make_decoder(size, clock.device, CountedDecoder)
     side = STRIDE * size.cells
     picture = torch.zeros(1, 3, side, side, device=clock.device)
     sample = PoseDataSample(

@@ -33,7 +33,10 @@ def heatmap_distances(
         a, b = a * mask[:, None, None], b * mask[:, None, None]
     a, b = a.flatten(-2).transpose(1, 2), b.flatten(-2).transpose(1, 2)  # (B, K, N or T, H W)
     with torch.autocast(a.device.type, enabled=False):
-        squared = a.square().sum(-1)[..., :, None] + b.square().sum(-1)[..., None, :] - 2 * a @ b.transpose(-1, -2)
+        lengths = (torch.linalg.vector_norm(part, dim=-1).square() for part in (a, b))  # a.square() would be a copy
+        squared = torch.add(next(lengths)[..., :, None], next(lengths)[..., None, :]).sub_(
+            2 * (a @ b.transpose(-1, -2))
+        )
     # Rounding can make the square of a tiny distance negative.
     distances = squared.clamp(min=0).sqrt()  # (B, K, N, T)
     if keypoint_weights is not None:

@@ -12,6 +12,10 @@ from torch import Tensor, nn
 
 from .conv_lstm import ConvLSTM, State
 
+# glibc hands blocks above 32 MiB back to the system as soon as they are free, and every page of a new one costs a
+# fault: 8 images of 128 x 128 cells, decoded together on a CPU, took 1.3 times as long as one by one.
+CPU_BLOCK = 2**25
+
 
 class HeatmapLSTM(nn.Module):
     """What LSTM1 and LSTM2 share: a ConvLSTM on the image's features, a feedback loop, and a convolution to heatmaps.
@@ -55,6 +59,22 @@ class HeatmapLSTM(nn.Module):
         changing_channels = given_channels + (num_keypoints if feedback_passes else 0)
         self.lstm = ConvLSTM(feature_channels, changing_channels, tuple(hidden_channels), kernel_size)
         self.to_heatmaps = nn.Conv2d(hidden_channels[-1], num_keypoints, 1)
+
+    def train(self, mode: bool = True) -> HeatmapLSTM:
+        """As in torch. On a CPU the weights of a decoder that is not trained lie in channels-last order.
+
+        There its convolutions, which take that order from the weights, are 1.4 times as fast at the paper's size. While
+        it trains the order stays the usual one, so that a resumed training repeats the unbroken one to the bit.
+
+        Args:
+            mode (bool): as in torch. Defaults to True.
+
+        Returns:
+            HeatmapLSTM: itself.
+        """
+        super().train(mode)
+        on_cpu = self.to_heatmaps.weight.device.type == 'cpu'
+        return self.to(memory_format=torch.contiguous_format if mode or not on_cpu else torch.channels_last)
 
     def start(self, features: Tensor) -> tuple[Tensor, list[State]]:
         """What is computed once per image: the features' share of the gates, and the empty hidden state.
@@ -183,7 +203,26 @@ class RecurrentDecoder(HeatmapLSTM):
             tuple[list[tuple[Tensor, Tensor]], list[int]]: for each image the heatmaps (n, K, H, W) and stop
             probabilities (n,) of its n people; and the images that had not stopped after ``max_instances``.
         """
-        step = step or self.step
+        people, unfinished = [], []
+        for group in features.split(self._images_at_once(features)):
+            found, still = self._decode_group(
+                group, stop_threshold, max_instances, seed, check_every, step or self.step
+            )
+            unfinished += [len(people) + image for image in still]
+            people += found
+        return people, unfinished
+
+    def _images_at_once(self, features: Tensor) -> int:
+        """How many images are decoded together; as many as there are, but on a CPU no tensor is over ``CPU_BLOCK``."""
+        if features.device.type != 'cpu':
+            return len(features)
+        gates = 4 * max(layer.hidden_channels for layer in self.lstm.layers)
+        block = gates * features.shape[-2] * features.shape[-1] * self.to_stop.weight.element_size()
+        return max(1, CPU_BLOCK // block)
+
+    def _decode_group(
+        self, features: Tensor, stop_threshold: float, max_instances: int, seed: int, check_every: int, step: Callable
+    ) -> tuple[list[tuple[Tensor, Tensor]], list[int]]:
         static_gates, states = self.start(features)
         height, width = features.shape[-2:]
         generator = torch.Generator(features.device).manual_seed(seed)

@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import pytest
 import torch
+from mmengine.config import Config
 
 from rnnpose_plugin.apis import benchmark_decoder, benchmark_pipeline
 from rnnpose_plugin.apis.benchmark import SIZES, Clock, Row, growth_exponent, in_ms, write_report
@@ -102,6 +103,23 @@ def test_whole_pictures():
     assert total.value == curve['ratio'][2] and alone.value == curve['decoder'][2] / curve['AE'][2]
     expected = (curve['backbone'] + curve['decoder'][2]) / (curve['backbone'] + curve['AE'][2])
     assert total.value == pytest.approx(expected)
+
+
+def test_maps_that_the_grouping_reads_otherwise_are_found_out(monkeypatch):
+    draw = benchmark_pipeline._ae_maps
+    monkeypatch.setattr(benchmark_pipeline, '_ae_maps', lambda size, people: draw(size, people + 1))
+    with pytest.raises(ArithmeticError, match='AE grouped 2 people out of maps drawn for 1'):
+        benchmark_pipeline.whole_image('crowd', CLOCK)
+
+
+@pytest.mark.parametrize('name', ['paper', 'crowd'])
+def test_sizes_are_those_of_the_configs(name):
+    size = SIZES[name]
+    for path in benchmark_pipeline.CONFIGS[name]:
+        cfg = Config.fromfile(path)
+        assert cfg.input_size == (benchmark_pipeline.STRIDE * size.cells,) * 2
+        assert cfg.heatmap_size == (size.cells,) * 2
+    assert (cfg.model.head.in_channels, cfg.model.head.hidden_channels) == (size.channels, size.hidden)
 
 
 @pytest.mark.parametrize(

@@ -69,3 +69,21 @@ def test_bad_settings_are_refused_with_their_value(settings):
         ConvLSTMCell(**{**dict(in_channels=7, hidden_channels=4), **settings})
     with pytest.raises(ValueError, match=r'\(\)'):
         ConvLSTM(5, 2, ())
+
+
+@pytest.mark.parametrize('static', [0, 2])
+def test_testing_computes_in_place_what_training_does_and_leaves_the_given_alone(static):
+    cell = ConvLSTMCell(5, 4, static_channels=static)
+    torch.manual_seed(0)
+    state = torch.randn(2, 4, 6, 7), torch.randn(2, 4, 6, 7)
+    changing, gates = torch.randn(2, 5 - static, 6, 7), None
+    if static:
+        gates = cell.static_gates(torch.randn(2, static, 6, 7)).detach()
+    given = [part.clone() for part in (*state, changing, *([gates] if static else []))]
+    trained = cell(changing, state, gates)
+    with torch.no_grad():
+        tested = cell(changing, state, gates)
+    for ours, theirs in zip(tested, trained):
+        torch.testing.assert_close(ours, theirs.detach(), rtol=0, atol=1e-6)
+    for now, before in zip((*state, changing, *([gates] if static else [])), given):
+        assert torch.equal(now, before)

@@ -1,5 +1,6 @@
 """The benchmark: its clock and table, its cases at a tiny size, and the command."""
 
+import importlib.util
 import json
 import math
 import os
@@ -13,7 +14,7 @@ import torch
 from mmengine.config import Config
 
 from rnnpose_plugin.apis import benchmark_decoder, benchmark_pipeline
-from rnnpose_plugin.apis.benchmark import SIZES, Clock, Row, growth_exponent, in_ms, write_report
+from rnnpose_plugin.apis.benchmark import SIZES, Clock, Row, growth_exponent, in_ms, machine, write_report
 from rnnpose_plugin.apis.benchmark_decoder import CountedDecoder, PlainDecoder, make_decoder, make_features
 
 ROOT = Path(__file__).parents[1]
@@ -41,10 +42,18 @@ def test_the_clock_takes_turns_and_drops_the_first():
     clock._now = lambda: float(next(times)) ** 2
     ratio = clock.ratio(lambda: calls.append('a'), lambda: calls.append('b'))
     assert ''.join(calls) == 'abababab'
-    # The clock reads 0, 1, 4, 9, ..., so that the turns take 1, 5, 9, 13, 17 and 21.
-    assert (ratio.first, ratio.second, ratio.value) == (9, 13, 9 / 13)
+    # The clock reads 0, 1, 4, 9, ..., so that the runs take 1, 5 (which do not count), 9, 13, 17, 21, 25 and 29.
+    assert (ratio.first, ratio.second, ratio.value) == (17, 21, 17 / 21)
+    assert (ratio.least, ratio.most) == (9 / 13, 25 / 29) and str(ratio).startswith('0.69 to 0.86; 17000 ms')
     calls.clear()
     assert clock.median(lambda: calls.append('a')) > 0 and len(calls) == 4
+
+
+def test_short_runs_are_timed_more_often():
+    calls = []
+    Clock('cpu', turns=2).ratio(lambda: calls.append('a'), lambda: None)
+    Clock('cpu', turns=2).median(lambda: calls.append('b'))
+    assert ''.join(calls) == 'a' * 11 + 'b' * 11
 
 
 def test_growth_of_a_power():
@@ -152,18 +161,42 @@ def run(*arguments):
 
 def test_the_command_keeps_what_was_measured_before(tmp_path):
     (tmp_path / 'cases').mkdir()
-    old = dict(rows=[vars(Row('an older figure', 'paper', 2.0))], curves={})
-    (tmp_path / 'cases' / 'hoist_paper.json').write_text(json.dumps(old))
+    old = dict(rows=[vars(Row('an older figure', 'paper', 2.0))], curves={}, machine=machine('cpu'))
+    other = dict(rows=[vars(Row('a figure of another', 'crowd', 2.0))], curves={}, machine='another')
+    for name, content in dict(hoist_paper=old, hoist_crowd=other).items():
+        (tmp_path / 'cases' / f'{name}.json').write_text(json.dumps(content))
     done = run('--only', 'matching', '--size', 'crowd', '--turns', 1, '--out', tmp_path)
     assert done.returncode == 0, done.stderr
     assert '[1/1] matching, crowd: ' in done.stdout
     figures = [row['figure'] for row in json.loads((tmp_path / 'benchmark.json').read_text())['rows']]
     assert figures == ['an older figure', 'loop over matching of 30 x 30 persons']
+    assert (tmp_path / 'cases' / 'hoist_crowd.json').exists()
+
+
+def test_a_case_that_fails_leaves_the_others_their_table(tmp_path, monkeypatch, capsys):
+    spec = importlib.util.spec_from_file_location('benchmark', ROOT / 'tools' / 'benchmark.py')
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    (tmp_path / 'cases' / 'matching_crowd.json').mkdir(parents=True)  # so that it cannot be written
+    (tmp_path / 'cases' / 'hoist_paper.json').write_text(
+        json.dumps(dict(rows=[vars(Row('an older figure', 'paper', 2.0))], curves={}, machine=machine('cpu')))
+    )
+    monkeypatch.setattr(Path, 'unlink', lambda path, missing_ok: None)
+    monkeypatch.setattr(sys, 'argv', ['b', *f'--only matching --size crowd --turns 1 --out {tmp_path}'.split()])
+    monkeypatch.delenv('RNNPOSE_TRACEBACK', raising=False)
+    with pytest.raises(SystemExit):
+        tool.main()
+    printed = capsys.readouterr()
+    assert 'an older figure' in printed.out and 'matching, crowd failed, see the errors above' in printed.err
 
 
 @pytest.mark.parametrize(
     ('arguments', 'sentence'),
-    [(('--turns', 0), '--turns 0: time everything at least once'), (('--device', 'cuda'), 'but torch sees no GPU')],
+    [
+        (('--turns', 0), '--turns 0: time everything at least once'),
+        (('--device', 'cuda'), 'but torch sees no GPU'),
+        (('--only', 'targets', '--size', 'crowd'), 'not measured at that size; leave --size out'),
+    ],
 )
 def test_bad_arguments(tmp_path, arguments, sentence):
     done = run('--out', tmp_path, *arguments)

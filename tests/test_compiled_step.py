@@ -1,5 +1,7 @@
 """A step through the compiler gives what the plain one gives; where there is no compiler it is the plain one."""
 
+import copy
+import pickle
 import shutil
 import warnings
 
@@ -13,6 +15,13 @@ from rnnpose_plugin.models.compiled_step import CompiledStep
 from rnnpose_plugin.models.recurrent_decoder import RecurrentDecoder
 
 C, K, H, W = 6, 3, 5, 7
+HEAD = dict(
+    type='RecurrentPoseHead',
+    in_channels=C,
+    num_keypoints=K,
+    hidden_channels=(8, 4),
+    decoder=dict(type='InstanceHeatmap', input_size=(28, 20), heatmap_size=(W, H)),
+)
 
 
 def make():
@@ -33,19 +42,31 @@ def test_the_same_people():
         for part, other in zip(ours, theirs):
             torch.testing.assert_close(part, other, rtol=0, atol=1e-5)  # fused arithmetic
 
+    pickle.loads(pickle.dumps(decoder))
+    other = copy.deepcopy(step)  # as within a model that is copied
+    other.plain.__self__.to_heatmaps.weight.data.zero_()
+    other.plain.__self__.to_heatmaps.bias.data.fill_(7)
+    ((maps, _), _), _ = decoder.decode_people(features, 0.3, 3, step=other)
+    assert not other.failed and (maps == 7).all()
+
+
+def test_a_decoder_that_was_put_in_later_is_the_one_that_decodes():
+    head = MODELS.build(dict(HEAD, max_instances=1)).eval()
+    head.rnn, features = make()
+    with inductor.patch({'cpp.cxx': ('no-such-compiler',), 'force_disable_caches': True}), warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        torch.compiler.reset()
+        head((features,), compile_step=True)
+        head.rnn = copy.deepcopy(head.rnn)
+        head.rnn.to_heatmaps.bias.data.fill_(7)
+        ((maps, _), _) = head((features,), compile_step=True)
+    assert (maps > 3).all()
+    assert len(pickle.loads(pickle.dumps(head))((features,))) == 2
+
 
 def test_without_a_compiler_it_warns_once_and_goes_on():
     decoder, features = make()
-    head = MODELS.build(
-        dict(
-            type='RecurrentPoseHead',
-            in_channels=C,
-            num_keypoints=K,
-            hidden_channels=(8, 4),
-            max_instances=3,
-            decoder=dict(type='InstanceHeatmap', input_size=(28, 20), heatmap_size=(W, H)),
-        )
-    ).eval()
+    head = MODELS.build(dict(HEAD, max_instances=3)).eval()
     head.rnn = decoder
     expected = head.predict((features,), [PoseDataSample(), PoseDataSample()])
     torch.compiler.reset()  # what another test has compiled is not taken from memory

@@ -192,8 +192,9 @@ def test_misspelt_settings_are_refused():
         build().predict(features(1), [PoseDataSample()], dict(flip_tets=True))
     with pytest.raises(ValueError, match="unmatched is 'forget'"):
         build().predict(features(1), [PoseDataSample()], dict(unmatched='forget'))
-    with pytest.raises(ValueError, match='stop_check_every is 0'):
-        build().predict(features(1), [PoseDataSample()], dict(stop_check_every=0))
+    for settings in (dict(stop_check_every=0), dict(stop_check_every=2.5), dict(compile_step='False')):
+        with pytest.raises(ValueError, match=r'(stop_check_every|compile_step) is (0|2\.5|.False.); use'):
+            build().predict(features(1), [PoseDataSample()], settings)
 
 
 def test_data_and_model_that_do_not_fit_are_named():

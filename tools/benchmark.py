@@ -14,7 +14,7 @@ import torch
 
 from rnnpose_plugin.apis import benchmark_decoder as decoder
 from rnnpose_plugin.apis import benchmark_pipeline as pipeline
-from rnnpose_plugin.apis.benchmark import SIZES, Clock, write_report
+from rnnpose_plugin.apis.benchmark import SIZES, Clock, machine, write_report
 from rnnpose_plugin.apis.report import one_sentence_errors
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,7 +35,9 @@ CASES = {
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Measure what the decoder costs; every figure is a ratio of one run.')
     parser.add_argument('--device', choices=['cpu', 'cuda'], default='cuda' if torch.cuda.is_available() else 'cpu')
-    parser.add_argument('--out', default='work_dirs/benchmark', help='folder to write to (default: %(default)s)')
+    parser.add_argument(
+        '--out', default=str(ROOT / 'work_dirs/benchmark'), help='folder to write to (default: %(default)s)'
+    )
     parser.add_argument('--only', nargs='+', choices=list(CASES), metavar='CASE', default=list(CASES),
                         help=f'of {", ".join(CASES)}; what else was measured before stays in the table')  # fmt: skip
     parser.add_argument('--size', choices=['paper', 'crowd'], help='this size only')
@@ -48,7 +50,7 @@ def run_case(args: argparse.Namespace) -> None:
     """Measure one case at one size in this process and write it down."""
     function, _ = CASES[args.case]
     result = function(args.size, Clock(args.device, args.turns))
-    result['rows'] = [vars(row) for row in result['rows']]
+    result.update(rows=[vars(row) for row in result['rows']], machine=machine(args.device))
     record(args.out, args.case, args.size).write_text(json.dumps(result))
 
 
@@ -64,6 +66,11 @@ def run(args: argparse.Namespace) -> None:
     if args.device == 'cuda' and not torch.cuda.is_available():
         raise ValueError('--device cuda, but torch sees no GPU; leave it out, or see nvidia-smi')
     jobs = [(case, size) for case in args.only for size in CASES[case][1] if args.size in (None, size)]
+    if not jobs:
+        raise ValueError(
+            f'--only {" ".join(args.only)} --size {args.size}: not measured at that size; leave --size out'
+        )
+    failed = []
     Path(args.out, 'cases').mkdir(parents=True, exist_ok=True)
     for number, (case, size) in enumerate(jobs, start=1):
         title = f'[{number}/{len(jobs)}] {case}, {size}'
@@ -71,19 +78,23 @@ def run(args: argparse.Namespace) -> None:
         begin = time.time()
         common = ['--device', args.device, '--out', args.out, '--turns', str(args.turns)]
         # Every start of the toolbox warns of its own age several times.
+        record(args.out, case, size).unlink(missing_ok=True)
         done = subprocess.run([sys.executable, '-W', 'ignore', __file__, *common, '--case', case, '--size', size])
-        if done.returncode:
-            raise RuntimeError(f'the case {case} at size {size} failed, its error is above; the others are kept')
-        print(f'{title}: {time.time() - begin:.0f} s', flush=True)
-    # In the order of CASES, whatever was run now.
+        failed += [title] if done.returncode else []
+        print(f'{title}: {"failed" if done.returncode else f"{time.time() - begin:.0f} s"}', flush=True)
+    # In the order of CASES, whatever was run now; what another machine measured stays in its file.
     known = [record(args.out, case, size) for case in CASES for size in SIZES]
     results = [json.loads(path.read_text()) for path in known if path.is_file()]
+    results = [result for result in results if result['machine'] == machine(args.device)]
     print(f'\n{write_report(results, args.device, args.out)}\n\ntable and plots: {args.out}/benchmark.md')
+    if failed:
+        raise RuntimeError(f'{", ".join(failed)} failed, see the errors above; the others are in the table')
 
 
 def main() -> None:
     args = parse_args()
-    os.chdir(ROOT)
+    args.out = os.path.abspath(args.out)
+    os.chdir(ROOT)  # of the configs
     with one_sentence_errors(args.out):
         run_case(args) if args.case else run(args)
 

@@ -80,14 +80,18 @@ class Ratio:
         first (float): median seconds.
         second (float): median seconds.
         value (float): median of first / second, turn by turn.
+        least (float): of these.
+        most (float): of these.
     """
 
     first: float
     second: float
     value: float
+    least: float
+    most: float
 
     def __str__(self) -> str:
-        return f'{in_ms(self.first)} / {in_ms(self.second)}'
+        return f'{self.least:.2f} to {self.most:.2f}; {in_ms(self.first)} / {in_ms(self.second)}'
 
 
 class Clock:
@@ -95,8 +99,11 @@ class Clock:
 
     Args:
         device (str): ``'cpu'`` or ``'cuda'``; every reading waits for the latter.
-        turns (int): how often each is timed, after one run that does not count. Defaults to 3.
+        turns (int): how often each is timed, after one run that does not count; five times as often if that took less
+            than ``SHORT``. Defaults to 3.
     """
+
+    SHORT = 0.2  # seconds
 
     def __init__(self, device: str, turns: int = 3) -> None:
         self.device = device
@@ -124,8 +131,8 @@ class Clock:
         Returns:
             float: median seconds.
         """
-        function()
-        return statistics.median(self.seconds(function) for _ in range(self.turns))
+        turns = self._turns(self.seconds(function))
+        return statistics.median(self.seconds(function) for _ in range(turns))
 
     def ratio(self, first: Callable[[], object], second: Callable[[], object]) -> Ratio:
         """Two functions in turns, so that what slows the machine down slows both.
@@ -137,10 +144,14 @@ class Clock:
         Returns:
             Ratio: of the times of first and second.
         """
-        first(), second()
-        pairs = [(self.seconds(first), self.seconds(second)) for _ in range(self.turns)]
+        turns = self._turns(max(self.seconds(first), self.seconds(second)))
+        pairs = [(self.seconds(first), self.seconds(second)) for _ in range(turns)]
+        ratios = [a / b for a, b in pairs]
         medians = (statistics.median(times) for times in zip(*pairs))
-        return Ratio(*medians, statistics.median(a / b for a, b in pairs))
+        return Ratio(*medians, statistics.median(ratios), min(ratios), max(ratios))
+
+    def _turns(self, seconds: float) -> int:
+        return self.turns * (5 if seconds < self.SHORT else 1)
 
     def _now(self) -> float:
         if self.device == 'cuda':

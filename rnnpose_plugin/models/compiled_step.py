@@ -16,8 +16,9 @@ Step = Callable[[Tensor, list[State], Tensor], tuple[Tensor, Tensor, list[State]
 class CompiledStep:
     """A step compiled at its first call; where that fails it warns once and goes on as it was.
 
-    On CUDA the compiler's ``reduce-overhead`` mode records a CUDA graph of the step, so that a pass is one launch. The
-    next replay writes over what the graph gave before; what is handed out are therefore copies.
+    On CUDA the compiler's ``reduce-overhead`` mode records a CUDA graph of the step. The next replay writes over what
+    the graph gave before; what is handed out are therefore copies. Every size of maps is compiled anew; after eight
+    torch itself goes back to the plain step, with a message of its own.
 
     Args:
         step (Callable): ``RecurrentDecoder.step``, or anything called like it.
@@ -27,6 +28,10 @@ class CompiledStep:
         self.plain = step
         self.compiled: Step | None = None
         self.failed = False
+
+    def __getstate__(self) -> dict:
+        """What is compiled belongs to the weights it was compiled for; a copy compiles for its own."""
+        return dict(self.__dict__, compiled=None)
 
     def __call__(self, static_gates: Tensor, states: list[State], first: Tensor) -> tuple[Tensor, Tensor, list[State]]:
         """One person.

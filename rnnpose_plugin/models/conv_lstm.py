@@ -70,7 +70,10 @@ class ConvLSTMCell(nn.Module):
         Returns:
             tuple[Tensor, Tensor]: h and c, each (N, D, H, W).
         """
-        zeros = self.gates.weight.new_zeros(batch, self.hidden_channels, height, width)
+        weight = self.gates.weight
+        zeros = weight.new_zeros(batch, self.hidden_channels, height, width)
+        # What the convolutions will give has the weights' order.
+        zeros = zeros if weight.is_contiguous() else zeros.contiguous(memory_format=torch.channels_last)
         return zeros, zeros
 
     def forward(self, changing: Tensor | None, state: State, static_gates: Tensor | None = None) -> State:
@@ -92,9 +95,19 @@ class ConvLSTMCell(nn.Module):
         else:
             weight = self.gates.weight[:, self.static_channels :]
             gates = F.conv2d(inputs, weight, padding=self.padding).add_(static_gates)
-        return self._next_state(gates, c)
+        return self.next_state(gates, c)
 
-    def _next_state(self, gates: Tensor, c: Tensor) -> State:
+    def next_state(self, gates: Tensor, c: Tensor) -> State:
+        """What the gates make of the state.
+
+        Args:
+            gates (Tensor): (N, 4 D, H, W), input, forget, output and cell gate before they are activated; where nothing
+                is trained they are written over.
+            c (Tensor): (N, D, H, W), of the step before.
+
+        Returns:
+            tuple[Tensor, Tensor]: the new h and c.
+        """
         if torch.is_grad_enabled():
             i, f, o, g = gates.chunk(4, dim=1)
             c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)

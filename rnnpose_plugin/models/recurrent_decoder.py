@@ -64,7 +64,8 @@ class HeatmapLSTM(nn.Module):
         """As in torch. On a CPU the weights of a decoder that is not trained lie in channels-last order.
 
         There its convolutions, which take that order from the weights, are 1.4 times as fast at the paper's size. While
-        it trains the order stays the usual one, so that a resumed training repeats the unbroken one to the bit.
+        it trains the order stays the usual one, so that a resumed training repeats the unbroken one to the bit. The
+        device is that of now: after moving the model, call ``eval()`` again.
 
         Args:
             mode (bool): as in torch. Defaults to True.
@@ -87,6 +88,21 @@ class HeatmapLSTM(nn.Module):
         """
         batch, _, height, width = features.shape
         return self.lstm.static_gates(features), self.lstm.initial_state(batch, height, width)
+
+    def images_at_once(self, features: Tensor) -> int:
+        """How many images go through the steps together when testing.
+
+        Args:
+            features (Tensor): (N, C, H, W), of all.
+
+        Returns:
+            int: N, but on a CPU so many that no tensor of theirs is over ``CPU_BLOCK`` bytes, and at least 1.
+        """
+        if features.device.type != 'cpu':
+            return len(features)
+        gates = 4 * max(layer.hidden_channels for layer in self.lstm.layers)
+        block = gates * features.shape[-2] * features.shape[-1] * self.to_heatmaps.weight.element_size()
+        return max(1, CPU_BLOCK // block)
 
     def draw_noise(self, batch: int, height: int, width: int, generator: torch.Generator | None = None) -> Tensor:
         """The heatmaps fed to a step's first pass (Algorithm 1, line 2).
@@ -204,21 +220,13 @@ class RecurrentDecoder(HeatmapLSTM):
             probabilities (n,) of its n people; and the images that had not stopped after ``max_instances``.
         """
         people, unfinished = [], []
-        for group in features.split(self._images_at_once(features)):
+        for group in features.split(self.images_at_once(features)):
             found, still = self._decode_group(
                 group, stop_threshold, max_instances, seed, check_every, step or self.step
             )
             unfinished += [len(people) + image for image in still]
             people += found
         return people, unfinished
-
-    def _images_at_once(self, features: Tensor) -> int:
-        """How many images are decoded together; as many as there are, but on a CPU no tensor is over ``CPU_BLOCK``."""
-        if features.device.type != 'cpu':
-            return len(features)
-        gates = 4 * max(layer.hidden_channels for layer in self.lstm.layers)
-        block = gates * features.shape[-2] * features.shape[-1] * self.to_stop.weight.element_size()
-        return max(1, CPU_BLOCK // block)
 
     def _decode_group(
         self, features: Tensor, stop_threshold: float, max_instances: int, seed: int, check_every: int, step: Callable
@@ -235,17 +243,19 @@ class RecurrentDecoder(HeatmapLSTM):
                 heatmaps, logits, states = step(static_gates, states, noise)
                 shown.append(heatmaps)
                 certain.append(logits.float().sigmoid())
-            persons = (torch.stack(certain) >= stop_threshold).cumprod(dim=0).sum(dim=0).tolist()  # the only wait
+            persons = (torch.stack(certain) >= stop_threshold).cumprod(dim=0).sum(dim=0).tolist()  # the wait
             for row, count in enumerate(persons):
                 people[images[row]][0].extend(heatmaps[row] for heatmaps in shown[:count])
                 people[images[row]][1].extend(probabilities[row] for probabilities in certain[:count])
             going_on = [row for row, count in enumerate(persons) if count == len(shown)]
+            if not going_on:
+                images = []
+                break
             if len(going_on) < len(images):
                 images = [images[row] for row in going_on]
-                static_gates = static_gates[going_on]
-                states = [(h[going_on], c[going_on]) for h, c in states]
-            if not images:
-                break
+                rows = torch.tensor(going_on, device=features.device)  # a list as the index would be sent every time
+                static_gates = static_gates.index_select(0, rows)
+                states = [(h.index_select(0, rows), c.index_select(0, rows)) for h, c in states]
         empty = features.new_zeros(0, self.num_keypoints, height, width), features.new_zeros(0)
         stacked = [(torch.stack(maps), torch.stack(p)) if maps else empty for maps, p in people]
         return stacked, images

@@ -158,7 +158,9 @@ class RecurrentPoseHead(BaseHead):
         features = self._features(feats)
         step = None
         if compile_step:
-            step = self._compiled_step = self._compiled_step or CompiledStep(self.rnn.step)
+            if self._compiled_step is None or self._compiled_step.plain != self.rnn.step:  # another decoder's
+                self._compiled_step = CompiledStep(self.rnn.step)
+            step = self._compiled_step
         people, unfinished = self.rnn.decode_people(
             features, self.stop_threshold, self.max_instances, check_every=stop_check_every, step=step
         )
@@ -224,11 +226,11 @@ class RecurrentPoseHead(BaseHead):
             raise ValueError(f'test_cfg has unknown settings {sorted(unknown)}; known are {sorted(TEST_SETTINGS)}.')
         settings = {**TEST_SETTINGS, **(test_cfg or {})}
         check_merging(settings['unmatched'], settings['match_distance'])
-        if settings['stop_check_every'] < 1:
-            raise ValueError(
-                f'stop_check_every is {settings["stop_check_every"]}; look at the stop probabilities after every step, '
-                'with 1, or after several.'
-            )
+        every, compile_step = settings['stop_check_every'], settings['compile_step']
+        if not isinstance(every, int) or every < 1:
+            raise ValueError(f'stop_check_every is {every!r}; use a number of steps, 1 or more.')
+        if not isinstance(compile_step, bool):
+            raise ValueError(f'compile_step is {compile_step!r}; use True or False.')
 
     def _views(self, feats: tuple | list, metainfo: dict, settings: dict) -> list[View]:
         scales = metainfo.get('aug_scales') if settings['multiscale_test'] else []
@@ -312,6 +314,7 @@ class RecurrentPoseHead(BaseHead):
 
     @staticmethod
     def _as_pixel_data(heatmaps: Tensor) -> PixelData:
+        heatmaps = heatmaps.float()  # who draws them knows no bfloat16
         nobody = heatmaps.new_zeros(1, *heatmaps.shape[1:])
         return PixelData(heatmaps=torch.cat([heatmaps, nobody]).amax(dim=0), instance_heatmaps=heatmaps.flatten(0, 1))
 

@@ -153,6 +153,13 @@ class SequenceRefiner(HeatmapLSTM):
         Returns:
             list[tuple[Tensor, Tensor]]: as ``people``, refined and in the order in which they were shown.
         """
+        size = self.images_at_once(features)
+        groups = zip(features.split(size), (people[i : i + size] for i in range(0, len(people), size)))
+        return [refined for group in groups for refined in self._refine_group(*group, seed)]
+
+    def _refine_group(
+        self, features: Tensor, people: list[tuple[Tensor, Tensor]], seed: int
+    ) -> list[tuple[Tensor, Tensor]]:
         shown = [self._in_order(*found, seed) for found in people]
         images = [image for image, (_, probabilities) in enumerate(shown) if len(probabilities)]
         static_gates, states = self.start(features[images])

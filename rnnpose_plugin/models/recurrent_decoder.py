@@ -253,9 +253,10 @@ class RecurrentDecoder(HeatmapLSTM):
                 break
             if len(going_on) < len(images):
                 images = [images[row] for row in going_on]
-                rows = torch.tensor(going_on, device=features.device)  # a list as the index would be sent every time
-                static_gates = static_gates.index_select(0, rows)
-                states = [(h.index_select(0, rows), c.index_select(0, rows)) for h, c in states]
+                # A list as the index would be sent to the device every time; index_select forgets channels-last.
+                rows = torch.tensor(going_on, device=features.device)
+                static_gates = static_gates[rows]
+                states = [(h[rows], c[rows]) for h, c in states]
         empty = features.new_zeros(0, self.num_keypoints, height, width), features.new_zeros(0)
         stacked = [(torch.stack(maps), torch.stack(p)) if maps else empty for maps, p in people]
         return stacked, images

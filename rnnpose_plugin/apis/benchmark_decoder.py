@@ -194,7 +194,8 @@ def batch_decoding(name: str, clock: Clock) -> dict:
     ratio = clock.ratio(one_by_one, lambda: decode(slice(None)))
     # At 128 x 128 cells "no loss" is asked for, and 2 % are the clock's.
     target = '>= 4' if device == 'cuda' else '>= 1.3' if name == 'crowd' else '>= 0.98'
-    note = f'{ratio}; {sum(counts)} people, {decoder.images_at_once(features)} images at once'
+    at_once = min(len(features), decoder.images_at_once(features))
+    note = f'{ratio}; {sum(counts)} people, {at_once} of 8 images at once'
     if step is not None:
         note += f', stop checked every 4 steps, step {"not " if step.failed else ""}compiled'
     return dict(rows=[Row('8 images one by one over together', name, ratio.value, target, note)], curves={})

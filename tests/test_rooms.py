@@ -109,7 +109,7 @@ wanted = {
     HOOKS: ['ChunkedBackpropHook', 'SeedEpochHook', 'InvalidLossHook', 'CheckpointFitHook', 'ProgressBarHook',
             'SyncedSaveHook'],
     LOOPS: ['ResumableEpochLoop'],
-    TRANSFORMS: ['InstanceHeatmapMask', 'LoadPoseImage', 'PackPoseScales', 'SmallGroups'],
+    TRANSFORMS: ['CopyPasteOcclusion', 'InstanceHeatmapMask', 'LoadPoseImage', 'PackPoseScales', 'SmallGroups'],
     METRICS: ['BottomupCocoMetric', 'PersonCountMetric'],
 }
 missing = [name for registry, names in wanted.items() for name in names if registry.get(name) is None]

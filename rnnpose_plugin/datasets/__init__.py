@@ -1,11 +1,13 @@
 """Data sets: transforms in front of the toolbox's own COCO-style data sets, and the synthetic crowd."""
 
+from .copy_paste import CopyPasteOcclusion
 from .heatmap_mask import InstanceHeatmapMask
 from .loading import LoadPoseImage
 from .pack_scales import PackPoseScales
 from .small_groups import SmallGroups
 
 __all__ = [
+    'CopyPasteOcclusion',
     'InstanceHeatmapMask',
     'LoadPoseImage',
     'PackPoseScales',

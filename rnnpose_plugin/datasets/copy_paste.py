@@ -1,0 +1,285 @@
+"""Occlusions made of real people: somebody cut out of a picture and pasted over somebody else."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Sequence
+
+import numpy as np
+from mmcv.transforms import BaseTransform
+from mmpose.datasets.datasets.base import BaseCocoStyleDataset
+from mmpose.registry import TRANSFORMS
+
+from .donors import Donor, Donors, count_joints
+from .occlusion import (
+    area_of,
+    clip_box,
+    corners,
+    cover,
+    flat_joints,
+    paste,
+    place_at_iou,
+    place_box,
+    place_joints,
+    place_pixels,
+    to_segmentation,
+)
+
+# Shrunk further, bilinear resampling would skip pixels of the donor; enlarged further, it would be visibly blurred
+# beside the sharp people of the picture, which a network could learn to tell apart by.
+SCALES = (0.5, 2.0)
+
+
+class Occlusion(NamedTuple):
+    """A picture with somebody pasted over somebody else.
+
+    Args:
+        image: (H, W, 3).
+        people: COCO annotations, back to front as far as known: the last one was pasted.
+        target: Annotation over which it was pasted, as it was before.
+        donor: Who was pasted.
+    """
+
+    image: np.ndarray
+    people: list[dict]
+    target: dict
+    donor: Donor
+
+
+def occlude(
+    image: np.ndarray,
+    people: list[dict],
+    donors: Donors,
+    iou: tuple[float, float],
+    min_keypoints: int,
+    drop_covered: bool,
+    max_tries: int,
+    flip_indices: Sequence[int] | None,
+    random: np.random.RandomState,
+) -> Occlusion | None:
+    """Paste a random donor over a random person of the picture, at a random IoU of their boxes.
+
+    The donor is scaled to the area of the target's box as far as ``SCALES`` allows, mirrored half of the time, and
+    shifted in a random direction. The donor's box is that of the person as far as it is inside the picture.
+
+    Args:
+        image: (H, W, 3), left as it is.
+        people: COCO annotations of everybody in it, left as they are.
+        donors: Who can be pasted; nobody is pasted over themselves.
+        iou: Least and greatest IoU.
+        min_keypoints: Labelled joints that the target has, and visible ones that the donor still has in this picture.
+        drop_covered: See :func:`rnnpose_plugin.datasets.occlusion.cover`.
+        max_tries: Draws of target, donor, IoU, mirroring and direction.
+        flip_indices: For each joint the one it becomes in a mirror; None: nobody is mirrored.
+        random: Where chance comes from; ``np.random`` itself is numpy's global generator.
+
+    Returns:
+        The occlusion; None where the picture has no target, or no draw could be placed.
+
+    Raises:
+        ValueError: if the donors have another number of joints than the people.
+        OSError: if a donor's picture cannot be read.
+    """
+    height, width = image.shape[:2]
+    targets = [person for person in people if not person.get('iscrowd', 0) and count_joints(person) >= min_keypoints]
+    for _ in range(max_tries if targets else 0):
+        target = targets[random.randint(len(targets))]
+        donor = donors.people[random.randint(len(donors.people))]
+        wanted, angle, mirrored = random.uniform(*iou), random.uniform(0, 2 * np.pi), random.uniform() < 0.5
+        if len(target['keypoints']) != donor.joints.size:
+            raise ValueError(
+                f'The donors have {len(donor.joints)} joints and the people of the picture '
+                f'{len(target["keypoints"]) // 3}; give donors labelled in the same way.'
+            )
+        if donor.id == target['id']:
+            continue
+        over = corners(target['bbox'], height, width)
+        scale = float(np.clip(np.sqrt(area_of(over) / area_of(donor.box)), *SCALES))
+        direction = np.array([np.cos(angle), np.sin(angle)])
+        mirrored = mirrored and flip_indices is not None
+        placement = place_at_iou(donor.box, over, wanted, scale, mirrored, direction, height, width)
+        if placement is None:
+            continue
+        joints = place_joints(donor.joints, placement, flip_indices, height, width)
+        if (joints[:, 2] == 2).sum() < min_keypoints:
+            continue
+        pixels, mask = place_pixels(*donors.cut_out(donor), placement, height, width)
+        if not mask.any():
+            continue
+        left = [cover(person, mask, drop_covered) for person in people]
+        x1, y1, x2, y2 = clip_box(place_box(donor.box, placement), height, width).tolist()
+        pasted = dict(
+            id=max(person['id'] for person in people) + 1,
+            image_id=target['image_id'],
+            category_id=target['category_id'],
+            iscrowd=0,
+            keypoints=flat_joints(joints),
+            num_keypoints=int((joints[:, 2] > 0).sum()),
+            bbox=[x1, y1, x2 - x1, y2 - y1],
+            area=int(mask.sum()),
+            segmentation=to_segmentation(mask),
+        )
+        everybody = [person for person in left if person is not None] + [pasted]
+        return Occlusion(paste(image, pixels, mask), everybody, target, donor)
+    return None
+
+
+@TRANSFORMS.register_module()
+class CopyPasteOcclusion(BaseTransform):
+    """Pastes somebody else, cut out along their mask, over a person of a training picture.
+
+    Put it right after the loading: masks are known in the picture's own frame only. Pictures without a target (no
+    crowd region, ``min_keypoints`` labelled joints) pass unchanged, as do those for which no draw could be
+    placed.
+
+    What a picture's entries become:
+
+    - The pasted person comes last in everything the toolbox keeps for each person, ``raw_ann_info`` included. Its
+      joints outside the picture are not labelled.
+    - Joints of others under the pasted mask get v 1 in ``raw_ann_info``. In ``keypoints_visible`` that shows nowhere:
+      the toolbox loads ``min(1, v)``, so a covered joint stays labelled, 1. With ``drop_covered`` both are 0.
+    - Masks of others, of crowd regions too, lose the covered pixels, and ``area`` is what is left; boxes stay whole.
+      So the heatmap mask does not hide the pasted person behind a crowd region. Whoever has no labelled joint left
+      (``drop_covered``) becomes a region to ignore, as the toolbox has it for people without joints.
+    - ``segmentation`` becomes one entry per person; the toolbox runs all polygons of a picture together.
+
+    Chance comes from numpy's global generator, as in the toolbox's transforms. The donors are read at the first use,
+    once in each process.
+
+    Args:
+        annotations (str): COCO keypoint file of the donors, people with a mask; the training's own will do.
+        img_prefix (str): folder of its images.
+        prob (float): share of the pictures that get somebody pasted, 0 to 1. Defaults to 0.5.
+        iou (tuple[float, float]): IoU of the boxes of the two, drawn evenly from this range; 0 < least <= greatest
+            < 1. Defaults to (0.3, 0.7).
+        min_keypoints (int): labelled joints of the target and visible ones (v 2) of the donor, at least 1. Defaults to
+            5.
+        drop_covered (bool): whether covered joints are no longer labelled, and whoever was wholly covered is no longer
+            there. Defaults to False: the decoder is to say where hidden joints are.
+        max_tries (int): draws before a picture is left as it is, at least 1. Defaults to 10.
+
+    Raises:
+        ValueError: for a setting out of range. At the first use, for a file without donors.
+    """
+
+    def __init__(
+        self,
+        annotations: str,
+        img_prefix: str,
+        prob: float = 0.5,
+        iou: tuple[float, float] = (0.3, 0.7),
+        min_keypoints: int = 5,
+        drop_covered: bool = False,
+        max_tries: int = 10,
+    ) -> None:
+        if not 0 <= prob <= 1:
+            raise ValueError(f'prob is {prob}; choose a probability from 0 to 1.')
+        check_iou(iou)
+        for name, value in (('min_keypoints', min_keypoints), ('max_tries', max_tries)):
+            if value < 1:
+                raise ValueError(f'{name} is {value}; choose 1 or more.')
+        self.annotations, self.img_prefix = annotations, img_prefix
+        self.prob, self.iou = prob, tuple(iou)
+        self.min_keypoints, self.drop_covered, self.max_tries = min_keypoints, drop_covered, max_tries
+        self._donors: Donors | None = None
+
+    @property
+    def donors(self) -> Donors:
+        """Who can be pasted, read when first asked for."""
+        if self._donors is None:
+            self._donors = Donors(self.annotations, self.img_prefix, self.min_keypoints)
+        return self._donors
+
+    def transform(self, results: dict) -> dict:
+        """Paste somebody, or leave the picture as it is.
+
+        Args:
+            results (dict): with ``img`` (H, W, 3) BGR and N entries in ``raw_ann_info``, in ``keypoints`` (N, K, 2) and
+                the like, as the toolbox's data sets load them; optionally ``flip_indices`` (K), without which nobody
+                is mirrored.
+
+        Returns:
+            dict: the same, with what is listed in the class's docstring.
+
+        Raises:
+            ValueError: behind a transform that moved the picture or took people out; for a file without donors.
+        """
+        if np.random.rand() >= self.prob or not results.get('raw_ann_info'):
+            return results
+        image, people = results['img'], results['raw_ann_info']
+        _check_untouched(results)
+        done = occlude(
+            image,
+            people,
+            self.donors,
+            self.iou,
+            self.min_keypoints,
+            self.drop_covered,
+            self.max_tries,
+            results.get('flip_indices'),
+            np.random,  # the module's functions are the global generator's methods
+        )
+        if done is not None:
+            results['img'] = done.image
+            entries = _as_loaded(done.people, *image.shape[:2])
+            if 'crowd_index' in results:  # CrowdPose: one number of the picture, repeated for each person
+                entries['crowd_index'] = results['crowd_index'][:1] * len(done.people)
+            results.update((key, value) for key, value in entries.items() if key in results)
+        return results
+
+
+def check_iou(iou: tuple[float, float]) -> None:
+    """Refuse a range that no pair of boxes can be drawn from.
+
+    Args:
+        iou (tuple[float, float]): least and greatest.
+
+    Raises:
+        ValueError: unless 0 < least <= greatest < 1.
+    """
+    if len(iou) != 2 or not 0 < iou[0] <= iou[1] < 1:
+        raise ValueError(f'iou is {tuple(iou)}; give the least and the greatest, both between 0 and 1.')
+
+
+def _check_untouched(results: dict) -> None:
+    moved = [key for key in ('warp_mat', 'flip', 'scale_factor') if key in results]
+    if moved or len(results['keypoints']) != len(results['raw_ann_info']):
+        raise ValueError(
+            f'CopyPasteOcclusion stands behind a transform that {f"left {moved[0]}" if moved else "took people out"}, '
+            'but masks are known in the picture as loaded; put it right after LoadPoseImage.'
+        )
+
+
+def _as_loaded(people: list[dict], height: int, width: int) -> dict:
+    """What the toolbox's loader makes of these annotations (``parse_data_info``), picture by picture."""
+    joints = np.array([person['keypoints'] for person in people], np.float32).reshape(len(people), -1, 3)
+    x, y, w, h = np.array([person['bbox'] for person in people], float).T
+    # As the toolbox clips them, to the last index.
+    boxes = np.clip(np.stack([x, y, x + w, y + h], axis=1), 0, [width - 1, height - 1] * 2).astype(np.float32)
+    entries = dict(
+        bbox=boxes,
+        bbox_score=np.ones(len(people), np.float32),
+        keypoints=joints[..., :2].copy(),
+        keypoints_visible=np.minimum(1, joints[..., 2]),
+        num_keypoints=[person.get('num_keypoints', count_joints(person)) for person in people],
+        area=np.array([_area(person, box) for person, box in zip(people, boxes)], np.float32),
+        iscrowd=[person.get('iscrowd', 0) for person in people],
+        segmentation=[person.get('segmentation') for person in people],
+        id=[person['id'] for person in people],
+        category_id=np.array([person['category_id'] for person in people]),
+        raw_ann_info=people,
+    )
+    rows = ('bbox', 'keypoints')  # what the toolbox keeps as arrays with a leading 1 for each person
+    parts = ('iscrowd', 'num_keypoints')
+    entries['invalid_segs'] = [
+        person.get('segmentation')
+        for i, person in enumerate(people)
+        if not BaseCocoStyleDataset._is_valid_instance(
+            {**{key: entries[key][i : i + 1] for key in rows}, **{key: entries[key][i] for key in parts}}
+        )
+    ]
+    return entries
+
+
+def _area(person: dict, box: np.ndarray) -> float:
+    # The second is the toolbox's guess for files without areas.
+    return person.get('area', max(area_of(box) * 0.53, 1.0))

@@ -1,0 +1,172 @@
+"""A test set of occlusions, made of the people of one COCO keypoint file: the job of ``tools/make_occluded.py``.
+
+Each picture of the set is one of the file's, with one person pasted over another (``copy_paste.occlude``), so a file of
+a val split gives people of that split only. Everybody else on it stays, and all annotations are updated. Beside COCO's
+fields each image has ``source`` and ``donor`` (files it was made of) and ``pair`` (ids of the target and of the pasted
+person).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Iterator
+
+import cv2
+import numpy as np
+from mmengine.utils import ProgressBar
+
+from .copy_paste import Occlusion, check_iou, occlude
+from .donors import Donors, read_keypoint_file
+from .loading import LoadPoseImage
+
+MIN_KEYPOINTS = 5  # labelled joints of a target and visible ones of a donor: fewer say little about a pose
+MAX_TRIES = 50  # draws for a picture before the next one is taken
+JPEG_QUALITY = 95
+SIDES = ('left', 'right')
+
+
+def write_occluded_set(
+    annotations: str,
+    images: str,
+    out: str | Path,
+    iou: tuple[float, float] = (0.5, 0.75),
+    count: int | None = None,
+    seed: int = 0,
+    progress: bool = False,
+) -> Path:
+    """Write ``<out>/images/000001.jpg`` and so on, then ``<out>/annotations/occluded.json``.
+
+    The same arguments give the same bytes. Pictures are taken in a random order, and again from the first one, with
+    other pairs, where more are wanted than there are. One in which somebody would vanish wholly is drawn anew. The
+    JSON file comes last, and one of an earlier run is removed first, so that its presence means that the set is
+    complete. Files of the same name are overwritten, others are left alone.
+
+    Args:
+        annotations: A COCO keypoint file with segmentations.
+        images: Folder of its images.
+        out: Folder, made where missing.
+        iou: Least and greatest IoU of the boxes of a pair, 0 < least <= greatest < 1.
+        count: Number of pictures, 1 or more; by default as many as have somebody to cut out.
+        seed: 0 or more.
+        progress: True shows a bar on stderr.
+
+    Returns:
+        Path of the JSON file.
+
+    Raises:
+        ValueError: If an argument is out of range, or the file is no COCO file or has nobody to cut out.
+        RuntimeError: If a pair of such an IoU can be made on no picture.
+        OSError: If a file cannot be read or written.
+    """
+    check_iou(iou)
+    for name, value, least in (('count', count, 1), ('seed', seed, 0)):
+        if value is not None and value < least:
+            raise ValueError(f'{name} is {value}; choose {least} or more.')
+    content = read_keypoint_file(annotations)
+    donors = Donors(annotations, images, MIN_KEYPOINTS)
+    paths = {donor.image_id: donor.path for donor in donors.people}
+    count = len(paths) if count is None else count
+    path = _prepare(Path(out))
+    written = dict(
+        info=dict(description=f'Occlusions made of people of {Path(annotations).name}, seed {seed}', version='1'),
+        licenses=content.get('licenses', []), images=[], annotations=[], categories=content['categories'],
+    )  # fmt: skip
+    bar = ProgressBar(count, file=sys.stderr) if progress else None
+    for image_id, occlusion in _draw(content, donors, paths, iou, count, seed):
+        name = f'{len(written["images"]) + 1:06d}.jpg'
+        options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+        path.parents[1].joinpath('images', name).write_bytes(
+            cv2.imencode('.jpg', occlusion.image, options)[1].tobytes()
+        )
+        _add(written, name, Path(paths[image_id]).name, occlusion)
+        if bar:
+            bar.update()
+    if bar:
+        print(file=sys.stderr)  # the bar itself leaves the cursor on its line
+    path.write_text(json.dumps(written, separators=(',', ':')), encoding='ascii')
+    return path
+
+
+def mirrored_joints(category: dict) -> list[int] | None:
+    """Which joint each one becomes in a mirror, from the joints' names.
+
+    Args:
+        category: COCO category; ``keypoints`` holds names such as ``left_eye``.
+
+    Returns:
+        K indices; None without names, or where a left one has no right one.
+    """
+    names = category.get('keypoints') or []
+    partners = [_partner(name) for name in names]
+    return [names.index(partner) for partner in partners] if names and set(partners) == set(names) else None
+
+
+def _partner(name: str) -> str:
+    left, right = SIDES
+    return name.replace(left, right) if left in name else name.replace(right, left)
+
+
+def _prepare(out: Path) -> Path:
+    """Make the folders; where the JSON file will stand."""
+    path = out / 'annotations' / 'occluded.json'
+    for folder in (out / 'images', path.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    return path
+
+
+def _draw(
+    content: dict, donors: Donors, paths: dict[int, str], iou: tuple[float, float], count: int, seed: int
+) -> Iterator[tuple[int, Occlusion]]:
+    """Picture after picture; each draws from a generator of its own, whatever the ones before needed."""
+    people = defaultdict(list)
+    for annotation in content['annotations']:
+        if 'bbox' in annotation and 'keypoints' in annotation:  # what the toolbox's loader takes
+            people[annotation['image_id']].append(annotation)
+    flip_indices = {category['id']: mirrored_joints(category) for category in content['categories']}
+    order = np.random.RandomState(seed).permutation(sorted(paths)).tolist()
+    turn, made, failed = 0, 0, 0
+    while made < count:
+        if failed == len(order):
+            raise RuntimeError(
+                f'on none of {failed} pictures a pair of boxes with an IoU of {iou[0]:g} to {iou[1]:g} could be made; '
+                'widen --iou or use a file with more people.'
+            )
+        image_id = order[turn % len(order)]
+        random = np.random.RandomState([seed, turn])
+        turn += 1
+        image = LoadPoseImage()(dict(img_path=paths[image_id]))['img']
+        mirror = flip_indices[people[image_id][0]['category_id']]
+        occlusion = occlude(image, people[image_id], donors, iou, MIN_KEYPOINTS, False, MAX_TRIES, mirror, random)
+        if occlusion is None or _somebody_vanished(people[image_id], occlusion.people):
+            failed += 1
+            continue
+        made, failed = made + 1, 0
+        yield image_id, occlusion
+
+
+def _somebody_vanished(before: list[dict], after: list[dict]) -> bool:
+    """Whether somebody has no pixel left, and so no area: no answer would be right for them."""
+    return any(new is not old and not new.get('area', 1) for old, new in zip(before, after))
+
+
+def _add(written: dict, name: str, source: str, occlusion: Occlusion) -> None:
+    """Enter a picture and its people, with ids of this file."""
+    image_id, first_id = len(written['images']) + 1, len(written['annotations']) + 1
+    ids = {person['id']: first_id + i for i, person in enumerate(occlusion.people)}
+    height, width = occlusion.image.shape[:2]
+    written['images'].append(
+        dict(
+            id=image_id,
+            file_name=name,
+            width=width,
+            height=height,
+            source=source,
+            donor=Path(occlusion.donor.path).name,
+            pair=[ids[occlusion.target['id']], ids[occlusion.people[-1]['id']]],
+        )
+    )
+    written['annotations'] += [dict(person, id=ids[person['id']], image_id=image_id) for person in occlusion.people]

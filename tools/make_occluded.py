@@ -1,0 +1,53 @@
+"""Write a test set of people pasted over people, in COCO format, for example
+
+python tools/make_occluded.py --annotations data/coco/annotations/person_keypoints_val2017.json \
+    --images data/coco/val2017 --out data/occluded
+
+The same options give the same bytes. See ``rnnpose_plugin.datasets.occluded_set`` for what is written.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import rnnpose_plugin  # noqa: F401  (first, as it prepares the import of mmpose)
+from rnnpose_plugin.datasets.occluded_set import write_occluded_set
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Describe the options.
+
+    Returns:
+        The parser.
+    """
+    parser = argparse.ArgumentParser(description='Write a test set of people pasted over people, in COCO format.')
+    parser.add_argument('--annotations', required=True, help='COCO keypoint file with segmentations')
+    parser.add_argument('--images', required=True, help='folder of its images')
+    parser.add_argument('--out', required=True, help='folder to write to')
+    parser.add_argument('--iou', type=float, nargs=2, default=(0.5, 0.75), metavar=('LEAST', 'GREATEST'),
+                        help='IoU of the boxes of each pair (default: 0.5 0.75)')  # fmt: skip
+    parser.add_argument('--count', type=int, help='pictures (default: as many as have somebody to cut out)')
+    parser.add_argument('--seed', type=int, default=0, help='0 or more (default: %(default)s)')
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command; exits with 2 on a bad option or file and with 1 where the work fails.
+
+    Args:
+        arguments: Command line without the program's name, by default that of the process.
+    """
+    parser = build_parser()
+    args = parser.parse_args(arguments)
+    try:
+        path = write_occluded_set(args.annotations, args.images, args.out, tuple(args.iou), args.count, args.seed,
+                                  progress=True)  # fmt: skip
+    except ValueError as error:
+        parser.error(str(error))
+    except (OSError, RuntimeError) as error:
+        parser.exit(1, f'\n{parser.prog}: error: {error}\n')
+    print(path)
+
+
+if __name__ == '__main__':
+    main()

@@ -135,6 +135,20 @@ def test_decoding_waits_once_in_so_many_steps(monkeypatch, check_every, looks):
     assert counts == {'tolist': looks}
 
 
+def test_an_image_that_leaves_sends_no_list_to_the_device(monkeypatch):
+    decoder, features, _ = make()
+    told = iter([torch.tensor([5.0, 5.0]), torch.tensor([5.0, -5.0]), torch.tensor([5.0]), torch.tensor([-5.0])])
+
+    def step(static_gates, states, first):
+        heatmaps, _, states = decoder.step(static_gates, states, first)
+        return heatmaps, next(told), states
+
+    with waits(monkeypatch) as counts:
+        people, _ = decoder.decode_people(features, 0.3, 12, step=step)
+    assert [len(maps) for maps, _ in people] == [3, 1]
+    assert counts == {'tolist': 4}
+
+
 @pytest.mark.parametrize('chunk_size, chunks', [(3, 4), (4, 3), (12, 1)])
 def test_training_waits_once_per_chunk_and_once_at_the_end(monkeypatch, chunk_size, chunks):
     """For the matching, and to see that nobody runs on after the most people there are."""

@@ -182,6 +182,20 @@ def test_order_of_the_weights_changes_with_the_mode_and_nothing_else():
 
 
 @torch.no_grad()
+def test_everything_keeps_the_order_of_the_weights_when_images_leave():
+    decoder, told, orders = make().eval(), iter([[5.0, 5.0, 5.0], [5.0, -5.0, 5.0], [-5.0, -5.0]]), []
+
+    def step(static_gates, states, first):
+        tensors = [static_gates, *(part for state in states for part in state)]
+        orders.append([part.is_contiguous(memory_format=torch.channels_last) for part in tensors])
+        heatmaps, _, states = decoder.step(static_gates, states, first)
+        return heatmaps, torch.tensor(next(told)), states
+
+    decoder.decode_people(torch.randn(3, C, H, W), 0.3, 9, step=step)
+    assert orders == [[True] * 5] * 3
+
+
+@torch.no_grad()
 def test_images_are_decoded_in_groups_that_fit_a_block(monkeypatch):
     decoder = make()
     stop_after(decoder, 4.0)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from rnnpose_plugin.engine.chunked_backprop import backprop_in_chunks
+from rnnpose_plugin.models import recurrent_decoder
 from rnnpose_plugin.models.matched_loss import HungarianHeatmapLoss, StopLoss
 from rnnpose_plugin.models.recurrent_decoder import RecurrentDecoder
 from rnnpose_plugin.models.second_lstm import ORDERS, SequenceRefiner, order_people, rearrange
@@ -127,6 +128,22 @@ def test_inference_of_an_image_depends_on_no_neighbour():
     assert torch.equal(torch.get_rng_state(), before)
     nobody = [(torch.zeros(0, K, H, W), torch.zeros(0))]
     assert refiner.refine_people(features[:1], nobody)[0][0].shape == (0, K, H, W)
+
+
+@torch.no_grad()
+def test_images_are_refined_in_groups_that_fit_a_block(monkeypatch):
+    refiner, features = make('inverse'), torch.randn(5, C, H, W)
+    people = [(torch.rand(n, K, H, W), torch.rand(n)) for n in (2, 0, 1, 3, 1)]
+    expected = refiner.refine_people(features, people)
+    sizes, start = [], refiner.start
+    monkeypatch.setattr(refiner, 'start', lambda images: sizes.append(len(images)) or start(images))
+    gates = 4 * max(layer.hidden_channels for layer in refiner.lstm.layers)
+    monkeypatch.setattr(recurrent_decoder, 'CPU_BLOCK', 2 * gates * H * W * 4)
+    found = refiner.refine_people(features, people)
+    assert sizes == [1, 2, 1]  # of each two those with people
+    for (ours, p), (theirs, other) in zip(found, expected):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+        assert torch.equal(p, other)
 
 
 @pytest.mark.parametrize('order', ['learned', 'inverse', 'confidence', 'canonical'])

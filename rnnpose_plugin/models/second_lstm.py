@@ -169,8 +169,9 @@ class SequenceRefiner(HeatmapLSTM):
             going_on = [row for row, image in enumerate(images) if place < len(shown[image][1])]
             if len(going_on) < len(images):
                 images = [images[row] for row in going_on]
-                static_gates = static_gates[going_on]
-                states = [(h[going_on], c[going_on]) for h, c in states]
+                rows = torch.tensor(going_on, device=features.device)  # as in RecurrentDecoder
+                static_gates = static_gates[rows]
+                states = [(h[rows], c[rows]) for h, c in states]
             noise = self.draw_noise(1, *features.shape[-2:], generator).expand(len(images), -1, -1, -1)
             given = torch.stack([shown[image][0][place] for image in images])
             heatmaps, states = self.run_passes(static_gates, states, noise, given)

@@ -32,7 +32,9 @@ from rnnpose_plugin.datasets.occlusion import (
     place_box,
     place_joints,
     place_pixels,
+    run_lengths,
     to_mask,
+    to_rle,
 )
 
 ROOT = Path(__file__).parent.parent
@@ -515,6 +517,30 @@ def test_bad_donors_are_skipped_with_one_line(tmp_path, caplog):
     assert [donor.id for donor in donors.people] == [62]
     (line,) = [record.getMessage() for record in caplog.records]
     assert all(f'{len(changes)} {fault}' in line for fault, changes in BAD.items()) and '1 people to cut out' in line
+
+
+@pytest.mark.parametrize('compressed', [False, True])
+def test_run_lengths_that_do_not_fit_are_no_mask(compressed):
+    """The C code would write past its buffer."""
+    good = to_rle([[3, 2, 30, 5, 20, 40]], HEIGHT, WIDTH)
+    runs = run_lengths(good['counts'])
+    assert sum(runs) == HEIGHT * WIDTH and min(runs) >= 0 and len(runs) > 20
+    mask = np.concatenate([np.full(run, place % 2) for place, run in enumerate(runs)]).reshape(WIDTH, HEIGHT).T
+    np.testing.assert_array_equal(mask, coco_mask.decode(good))
+    if compressed:
+        larger = rle.encode(np.asfortranarray(np.eye(2 * HEIGHT, 2 * WIDTH, dtype=np.uint8)))['counts']
+        bad = [larger, 'no such text', '']
+    else:
+        bad = [[-10, HEIGHT * WIDTH + 10], [HEIGHT * WIDTH + 1], []]
+    for counts in bad:
+        assert to_rle(dict(size=[HEIGHT, WIDTH], counts=counts), HEIGHT, WIDTH) is None
+
+
+def test_people_of_an_unknown_category_are_not_in_the_set(tmp_path):
+    people = [person(60, 7, 5, 5, 20, 44, category_id=9), person(61, 7, 20, 10, 20, 44), person(62, 7, 40, 10, 20, 44)]
+    path = write_coco(tmp_path, people, {7: DONOR_COLOUR})
+    out = write_occluded_set(str(path), str(tmp_path / 'images'), tmp_path / 'out', (0.3, 0.7), 3)
+    assert {a['category_id'] for a in json.loads(out.read_text())['annotations']} == {1}
 
 
 def test_a_file_without_donors_is_refused(tmp_path, picture):

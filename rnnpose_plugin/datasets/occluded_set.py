@@ -124,7 +124,8 @@ def _draw(
     """Picture after picture; each draws from a generator of its own, whatever the ones before needed."""
     people = defaultdict(list)
     for annotation in content['annotations']:
-        if 'bbox' in annotation and 'keypoints' in annotation:  # what the toolbox's loader takes
+        known = annotation.get('category_id') in {category['id'] for category in content['categories']}
+        if known and 'bbox' in annotation and 'keypoints' in annotation:  # what the toolbox's loader takes
             people[annotation['image_id']].append(annotation)
     flip_indices = {category['id']: mirrored_joints(category) for category in content['categories']}
     order = np.random.RandomState(seed).permutation(sorted(paths)).tolist()

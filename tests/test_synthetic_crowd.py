@@ -21,6 +21,7 @@ import rnnpose_plugin  # noqa: F401  (first, as it prepares the import of mmpose
 from rnnpose_plugin.datasets.crowd_scene import joint_flags, owner_map, sample_crowd
 from rnnpose_plugin.datasets.stick_drawing import SUPERSAMPLE, Shape, draw_shape
 from rnnpose_plugin.datasets.synthetic_crowd import (
+    CROWDBENCH,
     JOINT_RADIUS,
     SPLITS,
     CrowdSettings,
@@ -30,9 +31,16 @@ from rnnpose_plugin.datasets.synthetic_crowd import (
 )
 
 ROOT = Path(__file__).resolve().parents[1]
-COUNTS = {'train': 30, 'val': 5, 'plain': 40, 'occluded': 40}
-SETTINGS = CrowdSettings()
+COUNTS = {'train': 30, 'val': 5, 'plain': 40, 'occluded': 40, 'crowded': 6}
+SETTINGS = CrowdSettings(crowded_min_people=4, crowded_max_people=5)
 SIDE = SETTINGS.image_size
+CROWDBENCH_DIGESTS = {
+    'train': '48a3554c6ddd7788',
+    'val': '692aa9f30fe895d9',
+    'plain': 'ae6abd54f89c46ac',
+    'occluded': 'a7cbdd9be5e610ac',
+    'crowded': '1dd4e1a57be2ad95',
+}
 
 
 @pytest.fixture(scope='module')
@@ -80,14 +88,14 @@ def make_crowd_tool():
 
 
 def test_same_seed_same_bytes_in_a_fresh_process(tmp_path):
-    options = ['--seed', '5', '--train', '4', '--val', '1', '--plain', '2', '--occluded', '2']
+    options = ['--seed', '5', '--train', '4', '--val', '1', '--plain', '2', '--occluded', '2', '--crowded', '1']
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))
     for name, hash_seed in (('first', '1'), ('second', '2')):
         command = [sys.executable, str(ROOT / 'tools' / 'make_crowd.py'), '--out', str(tmp_path / name), *options]
         environment = dict(os.environ, PYTHONPATH=path, PYTHONHASHSEED=hash_seed)
         subprocess.run(command, check=True, env=environment, capture_output=True, cwd=tmp_path)
     first = hashes(tmp_path / 'first')
-    assert len(first) == 9 + 4
+    assert len(first) == 10 + 5
     assert first == hashes(tmp_path / 'second')
 
 
@@ -160,7 +168,7 @@ def test_visible_means_half_of_the_own_pixels_around_the_joint():
     rng = np.random.default_rng(2)
     y, x = np.mgrid[:SIDE, :SIDE]
     for _ in range(10):
-        people = sample_crowd(rng, True, SETTINGS)
+        people = sample_crowd(rng, 'occluded', SETTINGS)
         for index, placed in enumerate(people):
             visible = owner_map(people) == index + 1
             for joint, flag in zip(placed.person.joints.round(2), joint_flags(placed, visible)):
@@ -227,14 +235,95 @@ def test_train_is_a_mixture_with_the_wanted_fraction():
 
 @pytest.mark.parametrize('split', SPLITS)
 def test_number_of_people_respects_the_limits(split):
-    settings = CrowdSettings(min_people=2, max_people=3)
-    assert {len(draw_image(0, split, index, settings)[1]) for index in range(20)} == {2, 3}
+    settings = CrowdSettings(min_people=2, max_people=3, crowded_min_people=4, crowded_max_people=5)
+    expected = {4, 5} if split == 'crowded' else {2, 3}
+    assert {len(draw_image(0, split, index, settings)[1]) for index in range(20)} == expected
+
+
+def test_train_and_val_mix_the_three_scenes_in_the_wanted_shares():
+    settings = CrowdSettings(occluded_fraction=0.3, crowded_fraction=0.5, crowded_min_people=4, crowded_max_people=4)
+    for split in ('train', 'val'):
+        people = [draw_image(0, split, index, settings)[1] for index in range(60)]
+        crowded = sum(len(image) == 4 for image in people)
+        occluded = sum(len(image) < 4 and max(pair_ious(image), default=0) > 0.5 for image in people)
+        # Three standard deviations of 60 draws are 11.6 and 10.6 images.
+        assert abs(crowded - 30) < 12 and abs(occluded - 18) < 11
+
+
+def test_an_unknown_scene_is_refused():
+    with pytest.raises(ValueError, match="'heap'.*plain"):
+        sample_crowd(np.random.default_rng(0), 'heap', SETTINGS)
+
+
+@pytest.fixture(scope='module')
+def pictures() -> dict:
+    return {split: [draw_image(0, split, index, CROWDBENCH) for index in range(24)] for split in SPLITS}
+
+
+class TestCrowdBench:
+    def test_version_1_is_drawn_as_ever(self, pictures):
+        """Whatever changes these digests makes another benchmark: give it another name, or take the change back."""
+        digests = {}
+        for split, drawn in pictures.items():
+            whole = hashlib.sha256()
+            for image, people in drawn[:4]:
+                whole.update(image.tobytes() + json.dumps(people, sort_keys=True).encode())
+            digests[split] = whole.hexdigest()[:16]
+        assert digests == CROWDBENCH_DIGESTS
+
+    def test_splits_are_what_their_names_say(self, pictures):
+        assert all(max(pair_ious(people), default=0) <= 0.3 for _, people in pictures['plain'])
+        assert all(max(pair_ious(people)) > 0.5 for _, people in pictures['occluded'])
+        counts = {len(people) for _, people in pictures['crowded']}
+        assert counts <= set(range(6, 13)) and max(counts) >= 11 and min(counts) <= 7
+        assert all(image.shape == (128, 128, 3) for drawn in pictures.values() for image, _ in drawn)
+
+    def test_association_is_what_is_hard(self):
+        """Limbs of different people cross in most pictures, and most people wear what another one wears."""
+        limbs = [(5, 7), (7, 9), (6, 8), (8, 10), (11, 13), (13, 15), (12, 14), (14, 16)]
+        alike, crossing, truncated, everybody = 0, 0, 0, 0
+        for index in range(40):
+            people = sample_crowd(np.random.default_rng(index), 'occluded', CROWDBENCH)
+            clothes = [person.person.clothes[2:4] for person in people]
+            alike += sum(clothes.count(own) > 1 for own in clothes)
+            everybody += len(people)
+            truncated += sum((joint_flags(person, person.silhouette) == 0).any() for person in people)
+            bones = [[person.person.joints[list(limb)] for limb in limbs] for person in people]
+            crossing += any(
+                cross(first, second) for one, other in combinations(bones, 2) for first in one for second in other
+            )
+        assert alike > 0.6 * everybody
+        assert crossing > 0.8 * 40
+        assert 0.05 * everybody < truncated < 0.4 * everybody
+
+    def test_the_tool_writes_it_and_lets_nobody_change_it(self, tmp_path, capsys):
+        tool = make_crowd_tool()
+        counts = ['--train', '0', '--val', '1', '--plain', '0', '--occluded', '0', '--crowded', '1']
+        tool.main(['--crowdbench', '--out', str(tmp_path), *counts])
+        for split in ('val', 'crowded'):
+            image, people = draw_image(0, split, 0, CROWDBENCH)
+            assert np.array_equal(cv2.imread(str(tmp_path / split / '000001.png')), image)
+            assert len(people_by_image(tmp_path, split)[0]) == len(people)
+        assert not (tmp_path / 'train').exists()
+        for options in (['--seed', '0'], ['--max-people', '3']):
+            with pytest.raises(SystemExit) as stop:
+                tool.main(['--crowdbench', '--out', str(tmp_path), *counts, *options])
+            assert stop.value.code == 2 and options[0] in capsys.readouterr().err
+
+
+def cross(first: np.ndarray, second: np.ndarray) -> bool:
+    """Whether two line segments, (2, 2) each, intersect."""
+
+    def side(a, b, c):
+        return np.sign((b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0]))
+
+    return side(*first, second[0]) != side(*first, second[1]) and side(*second, first[0]) != side(*second, first[1])
 
 
 def test_visible_fraction_height_and_sides_of_the_body():
     rng, settings = np.random.default_rng(0), CrowdSettings(min_height=0.5, max_height=0.6, min_visible=0.4)
     for _ in range(30):
-        people = sample_crowd(rng, True, settings)
+        people = sample_crowd(rng, 'occluded', settings)
         for index, placed in enumerate(people):
             assert (owner_map(people) == index + 1).sum() >= 0.4 * placed.silhouette.sum()
             assert 0.5 * SIDE <= placed.person.height <= 0.6 * SIDE
@@ -294,6 +383,9 @@ def test_skeleton_and_joint_names_are_those_of_coco(crowd):
         (dict(plain_max_iou=float('nan')), 'nan'),
         (dict(min_visible_joints=18), '18'),
         (dict(max_people=1, occluded_fraction=0.75), '0.75'),
+        (dict(crowded_min_people=13), '13'),
+        (dict(crowded_max_height=0.25), '0.25'),
+        (dict(crowded_fraction=0.7), '0.7'),
     ],
 )
 def test_bad_settings_are_refused_with_their_name_and_value(bad, value):

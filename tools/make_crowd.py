@@ -1,4 +1,4 @@
-"""Write synthetic crowds in COCO format, for example ``python tools/make_crowd.py --out data/crowd``.
+"""Write synthetic crowds in COCO format: ``python tools/make_crowd.py --out data/crowd``, or with ``--crowdbench``.
 
 The same options give the same bytes. See ``rnnpose_plugin.datasets.synthetic_crowd`` for what is written.
 """
@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import argparse
 
-from rnnpose_plugin.datasets.synthetic_crowd import SPLITS, CrowdSettings, write_crowd
+from rnnpose_plugin.datasets.synthetic_crowd import CROWDBENCH, CROWDBENCH_COUNTS, SPLITS, CrowdSettings, write_crowd
 
-DEFAULT_COUNTS = {'train': 4000, 'val': 100, 'plain': 150, 'occluded': 150}
+DEFAULT_COUNTS = {'train': 4000, 'val': 100, 'plain': 150, 'occluded': 150, 'crowded': 0}
+SETTINGS = ('image_size', 'max_people', 'occluded_fraction', 'crowded_fraction')
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -19,16 +20,17 @@ def build_parser() -> argparse.ArgumentParser:
         The parser.
     """
     parser = argparse.ArgumentParser(description='Write synthetic crowds in COCO format.')
-    parser.add_argument('--out', default='data/crowd', help='folder to write to (default: %(default)s)')
-    parser.add_argument('--seed', type=int, default=0, help='0 or more (default: %(default)s)')
+    parser.add_argument('--crowdbench', action='store_true', help='the benchmark: fixed settings and seed')
+    parser.add_argument('--out', help='folder to write to (default: data/crowd or data/crowdbench)')
+    parser.add_argument('--seed', type=int, help='0 or more (default: 0)')
     for split, count in DEFAULT_COUNTS.items():
-        help_text = f"images of the split '{split}', 0 leaves it alone (default: %(default)s)"
-        parser.add_argument(f'--{split}', type=int, default=count, metavar='COUNT', help=help_text)
-    defaults = CrowdSettings()
-    parser.add_argument('--image-size', type=int, default=defaults.image_size, help='pixels (default: %(default)s)')
-    parser.add_argument('--max-people', type=int, default=defaults.max_people, help='per image (default: %(default)s)')
-    parser.add_argument('--occluded-fraction', type=float, default=defaults.occluded_fraction,
-                        help='share of train and val images with an occluded pair (default: %(default)s)')  # fmt: skip
+        help_text = f"images of the split '{split}', 0 leaves it alone (default: {count} or {CROWDBENCH_COUNTS[split]})"
+        parser.add_argument(f'--{split}', type=int, metavar='COUNT', help=help_text)
+    for name in SETTINGS:
+        value = getattr(CrowdSettings(), name)
+        parser.add_argument(
+            f'--{name.replace("_", "-")}', type=type(value), help=f'see CrowdSettings (default: {value})'
+        )
     return parser
 
 
@@ -40,11 +42,17 @@ def main(arguments: list[str] | None = None) -> None:
     """
     parser = build_parser()
     args = parser.parse_args(arguments)
-    counts = {split: getattr(args, split) for split in SPLITS}
+    counts = CROWDBENCH_COUNTS if args.crowdbench else DEFAULT_COUNTS
+    counts = {split: counts[split] if getattr(args, split) is None else getattr(args, split) for split in SPLITS}
+    given = {name: getattr(args, name) for name in SETTINGS if getattr(args, name) is not None}
+    changed = [name for name in ('seed', *SETTINGS) if getattr(args, name) is not None]
+    if args.crowdbench and changed:
+        option = f'--{changed[0].replace("_", "-")}'
+        parser.error(f'--crowdbench fixes seed and settings, but {option} was given: leave out one of the two.')
+    out = args.out or ('data/crowdbench' if args.crowdbench else 'data/crowd')
     try:
-        settings = CrowdSettings(image_size=args.image_size, max_people=args.max_people,
-                                 occluded_fraction=args.occluded_fraction)  # fmt: skip
-        paths = write_crowd(args.out, counts, args.seed, settings, progress=True)
+        settings = CROWDBENCH if args.crowdbench else CrowdSettings(**given)
+        paths = write_crowd(out, counts, args.seed or 0, settings, progress=True)
     except ValueError as error:
         parser.error(str(error))
     except (OSError, RuntimeError) as error:

@@ -15,6 +15,7 @@ import numpy as np
 from .stick_drawing import person_silhouette
 from .stick_person import Clothes, StickPerson, sample_clothes, sample_person
 
+SCENES = ('plain', 'occluded', 'crowded')
 JOINT_RADIUS = 1.5  # px around a joint that decide whether it is visible
 _REACH = np.stack(np.meshgrid(np.arange(-2, 3), np.arange(-2, 3)), -1).reshape(-1, 2)  # px offsets that hold the disc
 _PLACES = 60  # places tried for one person before the whole image is begun anew
@@ -27,12 +28,17 @@ class CrowdSettings:
 
     Args:
         image_size: Side of the square images in pixels, at least 48.
-        min_people: Fewest people in an image (images with an occluded pair hold at least 2).
-        max_people: Most people in an image.
+        min_people: Fewest people in a plain or occluded image (the latter hold at least 2).
+        max_people: Most people in such an image.
         min_height: Least standing height of a person as a fraction of the image side.
         max_height: Greatest standing height, likewise.
         max_tilt: People are turned by up to this many degrees either way, 0..90.
         occluded_fraction: Probability that an image of ``train`` or ``val`` holds an occluded pair, 0..1.
+        crowded_fraction: Probability that it is crowded instead, 0..1.
+        crowded_min_people: Fewest people in a crowded image, who stand wherever they like.
+        crowded_max_people: Most people in a crowded image.
+        crowded_min_height: As ``min_height``, in a crowded image.
+        crowded_max_height: As ``max_height``, in a crowded image.
         plain_max_iou: Greatest IoU of any two boxes in an image without an occluded pair.
         occluded_min_iou: The boxes of an occluded pair have a greater IoU than this.
         truncated_fraction: Probability that a person is placed without regard to the image border, 0..1.
@@ -53,6 +59,11 @@ class CrowdSettings:
     max_height: float = 0.95
     max_tilt: float = 20.0
     occluded_fraction: float = 0.4
+    crowded_fraction: float = 0.0
+    crowded_min_people: int = 6
+    crowded_max_people: int = 12
+    crowded_min_height: float = 0.35
+    crowded_max_height: float = 0.55
     plain_max_iou: float = 0.3
     occluded_min_iou: float = 0.5
     truncated_fraction: float = 0.2
@@ -69,10 +80,11 @@ class CrowdSettings:
     def _check_ranges(self) -> None:
         """Refuse values that make no sense by themselves."""
         ranges = dict(image_size=(48, 4096), min_people=(1, 50), max_people=(1, 50), min_height=(0.2, 2),
-                      max_height=(0.2, 2), max_tilt=(0, 90), max_clutter=(0, 1000), min_visible_joints=(0, 17),
-                      min_labelled_joints=(0, 17))  # fmt: skip
-        fractions = ('occluded_fraction', 'plain_max_iou', 'occluded_min_iou', 'truncated_fraction',
-                     'same_clothes_fraction', 'min_visible')  # fmt: skip
+                      max_height=(0.2, 2), crowded_min_people=(1, 50), crowded_max_people=(1, 50),
+                      crowded_min_height=(0.2, 2), crowded_max_height=(0.2, 2), max_tilt=(0, 90),
+                      max_clutter=(0, 1000), min_visible_joints=(0, 17), min_labelled_joints=(0, 17))  # fmt: skip
+        fractions = ('occluded_fraction', 'crowded_fraction', 'plain_max_iou', 'occluded_min_iou',
+                     'truncated_fraction', 'same_clothes_fraction', 'min_visible')  # fmt: skip
         for name, (low, high) in {**ranges, **dict.fromkeys(fractions, (0, 1))}.items():
             value = getattr(self, name)
             if not low <= value <= high:
@@ -82,7 +94,8 @@ class CrowdSettings:
 
     def _check_pairs(self) -> None:
         """Refuse values that contradict each other."""
-        for least, most in (('min_people', 'max_people'), ('min_height', 'max_height')):
+        pairs = ('min_people', 'max_people'), ('min_height', 'max_height')
+        for least, most in (*pairs, *((f'crowded_{least}', f'crowded_{most}') for least, most in pairs)):
             low, high = getattr(self, least), getattr(self, most)
             if low > high:
                 raise ValueError(f'{least} {low} is greater than {most} {high}: lower {least} or raise {most}.')
@@ -91,6 +104,25 @@ class CrowdSettings:
                 f'occluded_fraction is {self.occluded_fraction} but max_people is {self.max_people}: '
                 'set occluded_fraction to 0 or max_people to 2 or more.'
             )
+        if self.occluded_fraction + self.crowded_fraction > 1:
+            raise ValueError(
+                f'occluded_fraction {self.occluded_fraction} and crowded_fraction {self.crowded_fraction} are more '
+                'than 1 together: lower one of them.'
+            )
+
+    def heights(self, scene: str) -> tuple[float, float]:
+        """Least and greatest standing height in an image.
+
+        Args:
+            scene: One of ``SCENES``.
+
+        Returns:
+            Both in pixels.
+        """
+        low, high = self.min_height, self.max_height
+        if scene == 'crowded':
+            low, high = self.crowded_min_height, self.crowded_max_height
+        return low * self.image_size, high * self.image_size
 
 
 class PlacedPerson(NamedTuple):
@@ -192,18 +224,21 @@ def _anywhere(rng: np.random.Generator, person: StickPerson, settings: CrowdSett
     return (size - 1) / 2 + rng.uniform(-0.5, 0.5, 2) * room
 
 
-def _sample_free(rng: np.random.Generator, people: list[PlacedPerson], settings: CrowdSettings) -> StickPerson:
+def _sample_free(
+    rng: np.random.Generator, people: list[PlacedPerson], scene: str, settings: CrowdSettings
+) -> StickPerson:
     """A person anywhere in the image."""
-    height = rng.uniform(settings.min_height, settings.max_height) * settings.image_size
+    height = rng.uniform(*settings.heights(scene))
     person = sample_person(rng, height, settings.max_tilt, _sample_clothes(rng, people, settings))
     return person.moved(_anywhere(rng, person, settings))
 
 
-def _sample_close(rng: np.random.Generator, people: list[PlacedPerson], settings: CrowdSettings) -> StickPerson:
+def _sample_close(
+    rng: np.random.Generator, people: list[PlacedPerson], scene: str, settings: CrowdSettings
+) -> StickPerson:
     """A person of similar size in the place of the only other one."""
     (other,) = people
-    low, high = settings.min_height * settings.image_size, settings.max_height * settings.image_size
-    height = float(np.clip(other.person.height * rng.uniform(0.8, 1.25), low, high))
+    height = float(np.clip(other.person.height * rng.uniform(0.8, 1.25), *settings.heights(scene)))
     person = sample_person(rng, height, settings.max_tilt, _sample_clothes(rng, people, settings))
     joints = other.person.joints
     spread = joints.max(0) - joints.min(0)
@@ -218,22 +253,24 @@ def _place(person: StickPerson, settings: CrowdSettings) -> PlacedPerson | None:
     return PlacedPerson(person, silhouette, _box_of(silhouette))
 
 
-def _overlaps_as_wanted(new: PlacedPerson, people: list[PlacedPerson], crowded: bool, settings: CrowdSettings) -> bool:
-    """The second person of a crowded image forms the pair, later ones may stand anywhere; else nobody is close."""
+def _overlaps_as_wanted(new: PlacedPerson, people: list[PlacedPerson], scene: str, settings: CrowdSettings) -> bool:
+    """The second person of an occluded image forms the pair, later ones and crowds may stand anywhere; else nobody is
+    close.
+    """
     ious = [_iou(new.box, other.box) for other in people]
-    if not crowded:
+    if scene == 'plain':
         return all(iou <= settings.plain_max_iou for iou in ious)
-    return len(people) != 1 or ious[0] > settings.occluded_min_iou
+    return scene == 'crowded' or len(people) != 1 or ious[0] > settings.occluded_min_iou
 
 
 def _add_person(
-    rng: np.random.Generator, people: list[PlacedPerson], crowded: bool, settings: CrowdSettings
+    rng: np.random.Generator, people: list[PlacedPerson], scene: str, settings: CrowdSettings
 ) -> list[PlacedPerson] | None:
     """The people and one more at a random depth, or None where no place was found."""
-    sample = _sample_close if crowded and len(people) == 1 else _sample_free
+    sample = _sample_close if scene == 'occluded' and len(people) == 1 else _sample_free
     for _ in range(_PLACES):
-        new = _place(sample(rng, people, settings), settings)
-        if new is None or not _overlaps_as_wanted(new, people, crowded, settings):
+        new = _place(sample(rng, people, scene, settings), settings)
+        if new is None or not _overlaps_as_wanted(new, people, scene, settings):
             continue
         depth = rng.integers(len(people) + 1)
         crowd = [*people[:depth], new, *people[depth:]]
@@ -242,37 +279,42 @@ def _add_person(
     return None
 
 
-def _fill_scene(
-    rng: np.random.Generator, count: int, crowded: bool, settings: CrowdSettings
-) -> list[PlacedPerson] | None:
+def _fill_scene(rng: np.random.Generator, count: int, scene: str, settings: CrowdSettings) -> list[PlacedPerson] | None:
     """That many people, back to front, or None where somebody found no place."""
     people: list[PlacedPerson] | None = []
     while people is not None and len(people) < count:
-        people = _add_person(rng, people, crowded, settings)
+        people = _add_person(rng, people, scene, settings)
     return people
 
 
-def sample_crowd(rng: np.random.Generator, crowded: bool, settings: CrowdSettings) -> list[PlacedPerson]:
+def sample_crowd(rng: np.random.Generator, scene: str, settings: CrowdSettings) -> list[PlacedPerson]:
     """Draw the people of one image.
 
     Args:
         rng: Random stream, advanced.
-        crowded: True makes two of them overlap heavily, False keeps everybody apart.
-        settings: What the images look like; ``max_people`` must be 2 or more where ``crowded``.
+        scene: ``'plain'`` keeps everybody apart, ``'occluded'`` makes two overlap heavily, ``'crowded'`` lets
+            ``crowded_min_people`` to ``crowded_max_people`` stand wherever they like.
+        settings: What the images look like; ``max_people`` must be 2 or more where two overlap.
 
     Returns:
         People, back to front.
 
     Raises:
+        ValueError: If the scene is unknown.
         RuntimeError: If the settings leave no place for that many people.
     """
-    least = max(settings.min_people, 2 if crowded else 1)
-    count = int(rng.integers(least, settings.max_people + 1))
+    if scene not in SCENES:
+        raise ValueError(f"The scene is '{scene}': choose one of {', '.join(SCENES)}.")
+    least, most = max(settings.min_people, 2 if scene == 'occluded' else 1), settings.max_people
+    if scene == 'crowded':
+        least, most = settings.crowded_min_people, settings.crowded_max_people
+    count = int(rng.integers(least, most + 1))
     for _ in range(_SCENES):
-        people = _fill_scene(rng, count, crowded, settings)
+        people = _fill_scene(rng, count, scene, settings)
         if people:
             return people
+    prefix = 'crowded_' if scene == 'crowded' else ''
     raise RuntimeError(
-        f'{count} people found no place in {_SCENES} attempts: lower max_people {settings.max_people} or max_height '
-        f'{settings.max_height}, or loosen the IoU limits.'
+        f'{count} people found no place in {_SCENES} attempts: lower {prefix}max_people {most} or {prefix}max_height '
+        f'{settings.heights(scene)[1] / settings.image_size:g}, or loosen the IoU limits.'
     )

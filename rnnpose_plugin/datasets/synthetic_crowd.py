@@ -9,8 +9,12 @@ Each image shows one or more people, painted back to front. Labels are exact:
 - ``bbox`` is the box (x, y, width, height; COCO's edge coordinates) of the amodal silhouette clipped to the image,
   ``segmentation`` the visible mask, ``area`` its pixel count. A pixel belongs to whoever covers its centre.
 
-Splits: ``train`` and ``val`` mix images with and without an occluded pair, ``plain`` has no heavy overlap, and each
-image of ``occluded`` has a pair of people whose boxes overlap heavily.
+Splits: ``train`` and ``val`` mix the three kinds of images that ``plain`` (no heavy overlap), ``occluded`` (each with a
+pair of people whose boxes overlap heavily) and ``crowded`` (many small people) consist of.
+
+``CROWDBENCH`` and ``CROWDBENCH_COUNTS`` are CrowdBench, version 1, drawn with seed 0. Association is what is hard in
+it: most people wear somebody else's colours, limbs cross, and limbs that belong to nobody lie about. With other settings
+it would be another benchmark.
 """
 
 from __future__ import annotations
@@ -31,9 +35,24 @@ from .crowd_scene import JOINT_RADIUS, CrowdSettings, PlacedPerson, joint_flags,
 from .stick_drawing import draw_person
 from .stick_person import JOINT_NAMES
 
-__all__ = ['JOINT_RADIUS', 'SKELETON', 'SPLITS', 'CrowdSettings', 'draw_image', 'write_crowd', 'write_split']
+__all__ = [
+    'CROWDBENCH',
+    'CROWDBENCH_COUNTS',
+    'JOINT_RADIUS',
+    'SKELETON',
+    'SPLITS',
+    'CrowdSettings',
+    'draw_image',
+    'write_crowd',
+    'write_split',
+]
 
-SPLITS = ('train', 'val', 'plain', 'occluded')
+SPLITS = ('train', 'val', 'plain', 'occluded', 'crowded')
+CROWDBENCH = CrowdSettings(
+    image_size=128, max_people=4, min_height=0.45, max_height=0.85, occluded_fraction=0.4, crowded_fraction=0.2,
+    same_clothes_fraction=0.75, truncated_fraction=0.25, max_clutter=10,
+)  # fmt: skip
+CROWDBENCH_COUNTS = {'train': 4000, 'val': 200, 'plain': 500, 'occluded': 500, 'crowded': 500}
 SKELETON = (
     (16, 14), (14, 12), (17, 15), (15, 13), (12, 13), (6, 12), (7, 13), (6, 7), (6, 8), (7, 9), (8, 10), (9, 11),
     (2, 3), (1, 2), (1, 3), (2, 4), (3, 5), (4, 6), (5, 7),
@@ -106,9 +125,12 @@ def draw_image(seed: int, split: str, index: int, settings: CrowdSettings) -> tu
     _check_request(seed, split, settings)
     _at_least('index', index, 0)
     rng = np.random.default_rng(np.random.SeedSequence((seed, SPLITS.index(split), index)))
-    pair = rng.uniform() < settings.occluded_fraction
-    crowded = split == 'occluded' or (split != 'plain' and pair)
-    people = sample_crowd(rng, crowded, settings)
+    chance = rng.uniform()
+    scene = split
+    if split in ('train', 'val'):
+        limits = settings.occluded_fraction, settings.occluded_fraction + settings.crowded_fraction
+        scene = 'occluded' if chance < limits[0] else 'crowded' if chance < limits[1] else 'plain'
+    people = sample_crowd(rng, scene, settings)
     return _paint(rng, people, settings), _annotations(people)
 
 

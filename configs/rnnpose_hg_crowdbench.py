@@ -1,0 +1,29 @@
+# The recurrent decoder on CrowdBench, on the frozen features of ae_hg_crowdbench.py.
+_base_ = ['rnnpose_hg_crowd.py']
+
+data_root = 'data/crowdbench/'
+input_size = (128, 128)
+heatmap_size = (32, 32)
+codec = dict(_base_.codec, input_size=input_size, heatmap_size=heatmap_size)
+model = dict(
+    backbone=dict(init_cfg=dict(checkpoint='work_dirs/ae_hg_crowdbench/epoch_12.pth')),
+    head=dict(decoder=codec),
+)
+
+load, fit, flip = _base_.augmentation
+augmentation = [load, dict(fit, input_size=input_size), flip]
+load, fit, pack = _base_.test_pipeline
+test_pipeline = [load, dict(fit, input_size=input_size), pack]
+train_dataloader = dict(
+    dataset=dict(
+        data_root=data_root,
+        pipeline=[
+            *augmentation,
+            dict(type='GenerateTarget', encoder=codec),
+            dict(type='InstanceHeatmapMask', heatmap_size=heatmap_size),
+            dict(type='PackPoseInputs'),
+        ],
+    )
+)
+val_dataloader = dict(dataset=dict(data_root=data_root, pipeline=test_pipeline))
+test_dataloader = dict(dataset=dict(data_root=data_root, pipeline=test_pipeline))

@@ -13,8 +13,8 @@ Splits: ``train`` and ``val`` mix the three kinds of images that ``plain`` (no h
 pair of people whose boxes overlap heavily) and ``crowded`` (many small people) consist of.
 
 ``CROWDBENCH`` and ``CROWDBENCH_COUNTS`` are CrowdBench, version 1, drawn with seed 0. Association is what is hard in
-it: most people wear somebody else's colours, limbs cross, and limbs that belong to nobody lie about. With other settings
-it would be another benchmark.
+it: most people wear somebody else's colours, limbs cross, and limbs that belong to nobody lie about. With other
+settings it would be another benchmark.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 
 import rnnpose_plugin  # noqa: F401
@@ -15,3 +16,15 @@ def mmpose_scope():
     """Every config's default scope; a Runner of an earlier test may have left another."""
     with DefaultScope.overwrite_default_scope('mmpose'):
         yield
+
+
+@pytest.fixture
+def log_lines(caplog):
+    """A function that gives the lines logged so far, however quiet another test has left the toolbox's logger."""
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.addHandler(caplog.handler)
+    logger.setLevel('INFO')
+    yield lambda: [record.getMessage() for record in caplog.records]
+    logger.removeHandler(caplog.handler)
+    logger.setLevel(level)

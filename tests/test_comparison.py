@@ -12,73 +12,34 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from mmengine.config import Config
-from mmengine.registry import DefaultScope
-from mmpose.registry import METRICS, MODELS
+from mmpose.registry import METRICS
+from small_contenders import (
+    AE,
+    BACKBONE,
+    DATA,
+    DECODER,
+    RNN,
+    ROOT,
+    change_annotations,
+    contender,
+    report_of,
+    write_contenders,
+)
 
 from rnnpose_plugin.apis.comparison import PredictionDump, Stopwatch, detections_of, open_dump, predict
 from rnnpose_plugin.apis.comparison_facts import Fact, other_facts, refuse_unequal, required_facts
 from rnnpose_plugin.apis.comparison_report import Results, as_text, write_report
 from rnnpose_plugin.apis.contender import check_test_data, load_contender
-from rnnpose_plugin.apis.crowd_job import AE as AE_CROWD
-from rnnpose_plugin.apis.crowd_job import FOLDER as JOB_FOLDER
-from rnnpose_plugin.apis.crowd_job import last_checkpoint, shared_stages
-from rnnpose_plugin.apis.stages import Stage, run_stages
-from rnnpose_plugin.datasets.synthetic_crowd import CrowdSettings, write_crowd
 from rnnpose_plugin.visualization.comparison_plots import Picture, _fitted, draw_disagreements, plot_counts
 
-ROOT = Path(__file__).parents[1]
 TOOL = ROOT / 'tools' / 'compare.py'
-AE, RNN = (str(ROOT / 'configs' / f'{name}.py') for name in ('ae_hg_crowd', 'rnnpose_hg_crowd'))
-BACKBONE = {
-    'model.backbone.num_stacks': 1,
-    'model.backbone.feat_channels': 16,
-    'model.backbone.stage_channels': [16, 16, 16, 16],
-}
-DECODER = {
-    'model.neck.in_channels': [68],
-    'model.head.in_channels': 68,
-    'model.head.hidden_channels': [8, 8, 8],
-    'model.head.max_instances': 4,
-}
 DATASET = 'test_dataloader__dataset__'
-DATA = 'test_dataloader.dataset.data_root'
 
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
     """A crowd of which picture 2 shows nobody, and two checkpoints with one backbone."""
-    folder = tmp_path_factory.mktemp('comparison')
-    write_crowd(folder / 'crowd', dict(plain=6, occluded=4), 0, CrowdSettings(max_people=3))
-    change_annotations(folder / 'crowd', 'plain', lambda a: a['image_id'] != 2)
-    torch.manual_seed(0)
-    models = {}
-    for name, config, options in (('ae', AE, BACKBONE), ('rnn', RNN, {**BACKBONE, **DECODER})):
-        cfg = Config.fromfile(config)
-        cfg.merge_from_dict(options)
-        with DefaultScope.overwrite_default_scope('mmpose'):
-            models[name] = MODELS.build(cfg.model)
-    # Untrained, AE's maps are too faint for a single pose.
-    models['ae'].backbone.out_convs[0].conv.bias.data[:17] = 0.2
-    models['rnn'].backbone.load_state_dict(models['ae'].backbone.state_dict())
-    for name, model in models.items():
-        meta = dict(epoch=3, iter=1200)
-        torch.save(dict(meta=meta, state_dict=model.state_dict()), folder / f'{name}.pth')
-    return folder
-
-
-def change_annotations(crowd, split, kept):
-    path = crowd / 'annotations' / f'{split}.json'
-    content = json.loads(path.read_text())
-    content['annotations'] = [a for a in content['annotations'] if kept(a)]
-    path.write_text(json.dumps(content))
-
-
-def contender(folder, kind, name=None, data=None, **options):
-    options = {key.replace('__', '.'): value for key, value in options.items()}
-    settings = {**BACKBONE, **(DECODER if kind == 'rnn' else {}), DATA: f'{data or folder / "crowd"}/', **options}
-    config = RNN if kind == 'rnn' else AE
-    return load_contender(name or kind, config, str(folder / f'{kind}.pth'), settings)
+    return write_contenders(tmp_path_factory.mktemp('comparison'))
 
 
 def results_of(model, path, limit=None):
@@ -92,15 +53,6 @@ def dumps(folder):
     for kind in ('ae', 'rnn'):
         predict(contender(folder, kind), open_dump(contender(folder, kind), str(folder / f'{kind}.jsonl')))
     return folder
-
-
-def report_of(folder, out, *models):
-    results = [Results(model, open_dump(model, str(path))) for model, path in models]
-    contenders = [model for model, _ in models]
-    required = required_facts(*contenders)
-    built, metas = zip(*(model.build_model() for model in contenders))
-    facts = [*required, *other_facts(contenders, built, metas)]
-    return write_report(results, facts, [], str(out))
 
 
 def without_clock(line):
@@ -286,7 +238,7 @@ def test_a_file_that_is_no_dump_is_refused(tmp_path):
 
 def test_a_model_against_itself_gives_equal_rows(dumps, tmp_path):
     models = [(contender(dumps, 'rnn', name), dumps / 'rnn.jsonl') for name in ('one', 'other')]
-    report = report_of(dumps, tmp_path, *models)
+    report = report_of(tmp_path, *models)
     one, other = (dict(model, name='') for model in report['models'])
     assert one == other and report['not_held_equal'] == [] and report['disagreements'] == []
     rows = [line.split('|')[2:4] for line in as_text(report).splitlines() if line.startswith('|')][2:]
@@ -296,7 +248,7 @@ def test_a_model_against_itself_gives_equal_rows(dumps, tmp_path):
 
 def test_the_report_of_two_models(dumps, tmp_path):
     models = [(contender(dumps, kind), dumps / f'{kind}.jsonl') for kind in ('ae', 'rnn')]
-    report = report_of(dumps, tmp_path, *models)
+    report = report_of(tmp_path, *models)
     assert json.loads((tmp_path / 'report.json').read_text()) == report
     data = report['models'][0]
     confusion = np.array(data['counts']['confusion'])
@@ -559,66 +511,3 @@ def test_a_model_that_was_trained_on_other_numbers_is_refused(folder, tmp_path):
 def test_top_down_models_are_refused(folder):
     with pytest.raises(ValueError, match="is no bottom-up config .*no data_mode='bottomup'"):
         contender(folder, 'ae', test_dataloader__dataset__data_mode='topdown')
-
-
-# The job of `make compare`.
-
-
-def test_a_stage_is_repeated_when_its_inputs_are_newer(tmp_path):
-    ran, made = tmp_path / 'ran.txt', tmp_path / 'made.pth'
-    stage = Stage('one', ['-c', f'open({str(ran)!r}, "a").write("x")'], inputs=(str(made),))
-    for content in ('a', None, 'bc', None):
-        if content:
-            made.write_text(content)
-        run_stages([stage], tmp_path / 'records')
-    assert ran.read_text() == 'xx'
-
-
-@pytest.fixture
-def crowd_command(tmp_path, monkeypatch):
-    """tools/compare_crowd.py, at work in an empty folder."""
-    spec = importlib.util.spec_from_file_location('compare_crowd', ROOT / 'tools' / 'compare_crowd.py')
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
-    for name in ('configs', 'tools'):
-        (tmp_path / name).symlink_to(ROOT / name)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(tool, 'ROOT', tmp_path)
-    monkeypatch.setattr(sys, 'argv', ['compare_crowd.py'])
-    return tool
-
-
-def test_every_stage_takes_what_an_earlier_one_writes(crowd_command):
-    shared, own = shared_stages(), crowd_command.own_stages()
-    trained = {last_checkpoint(stage.config) for stage in [*shared, *own] if stage.work_dir}
-    used = [word for stage in own for word in stage.command if word.endswith('.pth')]
-    assert len(trained) == 3 and set(used) == trained - {last_checkpoint(AE_CROWD)}
-    assert [own[0].inputs, own[0].config] == [(last_checkpoint(AE_CROWD),), 'configs/ae_hg_crowd_longer.py']
-    for stage, split in zip(own[1:], ('plain', 'occluded')):
-        assert stage.inputs == (*dict.fromkeys(used), f'data/crowd/annotations/{split}.json')
-        model_a, model_b = stage.command[1:3], stage.command[3:5]
-        for config, checkpoint in (model_a, model_b):
-            assert checkpoint == last_checkpoint(config)
-        place = Config.fromfile(stage.command[stage.command.index('--data') + 1]).test_dataloader.dataset
-        assert place.data_root + place.ann_file == stage.inputs[-1]
-
-
-def test_a_finished_job_only_prints_its_reports(crowd_command, dumps, capsys):
-    for split in ('plain', 'occluded'):
-        model = (contender(dumps, 'ae'), dumps / 'ae.jsonl')
-        report_of(dumps, f'{crowd_command.OUT}/{split}', model, model)
-    for folder, stages in ((JOB_FOLDER, shared_stages()), (crowd_command.OUT, crowd_command.own_stages())):
-        os.makedirs(folder, exist_ok=True)
-        for stage in stages:
-            Path(folder, f'{stage.name}.done').write_text(stage.identity())
-    crowd_command.main()
-    printed = capsys.readouterr().out
-    assert printed.count('done before') == 6 and printed.count('| AR ') == 2
-    assert f'{crowd_command.OUT}/occluded/report.md' in printed
-
-
-def test_the_longer_ae_starts_where_ae_ends():
-    ae, longer = (Config.fromfile(ROOT / 'configs' / f'ae_hg_crowd{name}.py') for name in ('', '_longer'))
-    assert longer.load_from == f'work_dirs/ae_hg_crowd/epoch_{ae.train_cfg.max_epochs}.pth'
-    assert longer.model == ae.model and longer.train_dataloader == ae.train_dataloader
-    assert longer.param_scheduler[1]['end'] == longer.train_cfg.max_epochs

@@ -102,3 +102,13 @@ def test_finished_stages_end_where_one_is_not_done_or_not_as_it_is_now(tmp_path)
     assert finished([one, stage(tmp_path, 'two', 'changed'), three], tmp_path) == [one]
     (tmp_path / 'one.done').unlink()
     assert finished([one, two, three], tmp_path) == []
+
+
+def test_a_stage_is_repeated_when_its_inputs_are_newer(tmp_path):
+    ran, made = tmp_path / 'ran.txt', tmp_path / 'made.pth'
+    stage = Stage('one', ['-c', f'open({str(ran)!r}, "a").write("x")'], inputs=(str(made),))
+    for content in ('a', None, 'bc', None):
+        if content:
+            made.write_text(content)
+        run_stages([stage], tmp_path / 'records')
+    assert ran.read_text() == 'xx'

@@ -9,8 +9,10 @@ The same options give the same bytes. See ``rnnpose_plugin.datasets.occluded_set
 from __future__ import annotations
 
 import argparse
+import sys
 
 import rnnpose_plugin  # noqa: F401  (first, as it prepares the import of mmpose)
+from rnnpose_plugin.apis.report import one_sentence_errors
 from rnnpose_plugin.datasets.occluded_set import write_occluded_set
 
 
@@ -32,21 +34,19 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command; exits with 2 on a bad option or file and with 1 where the work fails.
+    """Run the command; an error is one sentence and exit status 1.
 
     Args:
         arguments: Command line without the program's name, by default that of the process.
     """
-    parser = build_parser()
-    args = parser.parse_args(arguments)
-    try:
-        path = write_occluded_set(args.annotations, args.images, args.out, tuple(args.iou), args.count, args.seed,
-                                  progress=True)  # fmt: skip
-    except ValueError as error:
-        parser.error(str(error))
-    except (OSError, RuntimeError) as error:
-        parser.exit(1, f'\n{parser.prog}: error: {error}\n')
-    print(path)
+    args = build_parser().parse_args(arguments)
+    with one_sentence_errors(args.out):
+        try:
+            path = write_occluded_set(args.annotations, args.images, args.out, tuple(args.iou), args.count, args.seed,
+                                      progress=True)  # fmt: skip
+        except KeyboardInterrupt:
+            sys.exit('stopped; the same command starts again from the first picture')
+        print(path)
 
 
 if __name__ == '__main__':

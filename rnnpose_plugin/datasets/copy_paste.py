@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple, Sequence
 
 import numpy as np
@@ -9,7 +10,8 @@ from mmcv.transforms import BaseTransform
 from mmpose.datasets.datasets.base import BaseCocoStyleDataset
 from mmpose.registry import TRANSFORMS
 
-from .donors import Donor, Donors, count_joints
+from .donors import Donor, Donors, read_donors
+from .keypoint_file import count_joints
 from .occlusion import (
     area_of,
     clip_box,
@@ -21,6 +23,7 @@ from .occlusion import (
     place_box,
     place_joints,
     place_pixels,
+    to_run_lists,
     to_segmentation,
 )
 
@@ -48,6 +51,7 @@ class Occlusion(NamedTuple):
 def occlude(
     image: np.ndarray,
     people: list[dict],
+    path: str,
     donors: Donors,
     iou: tuple[float, float],
     min_keypoints: int,
@@ -60,11 +64,13 @@ def occlude(
 
     The donor is scaled to the area of the target's box as far as ``SCALES`` allows, mirrored half of the time, and
     shifted in a random direction. The donor's box is that of the person as far as it is inside the picture.
+    Nobody is pasted over themselves, which is to say over the same id on a picture of the same name.
 
     Args:
         image: (H, W, 3), left as it is.
         people: COCO annotations of everybody in it, left as they are.
-        donors: Who can be pasted; nobody is pasted over themselves.
+        path: Of the picture.
+        donors: Who can be pasted.
         iou: Least and greatest IoU.
         min_keypoints: Labelled joints that the target has, and visible ones that the donor still has in this picture.
         drop_covered: See :func:`rnnpose_plugin.datasets.occlusion.cover`.
@@ -90,7 +96,7 @@ def occlude(
                 f'The donors have {len(donor.joints)} joints and the people of the picture '
                 f'{len(target["keypoints"]) // 3}; give donors labelled in the same way.'
             )
-        if donor.id == target['id']:
+        if donor.id == target['id'] and Path(donor.path).name == Path(path).name:
             continue
         over = corners(target['bbox'], height, width)
         scale = float(np.clip(np.sqrt(area_of(over) / area_of(donor.box)), *SCALES))
@@ -141,9 +147,11 @@ class CopyPasteOcclusion(BaseTransform):
       So the heatmap mask does not hide the pasted person behind a crowd region. Whoever has no labelled joint left
       (``drop_covered``) becomes a region to ignore, as the toolbox has it for people without joints.
     - ``segmentation`` becomes one entry per person; the toolbox runs all polygons of a picture together.
+    - RLEs in ``invalid_segs``, crowd regions' too, are uncompressed and stand in lists: the toolbox's
+      ``BottomupGetHeatmapMask`` passes over bare RLE dicts.
 
-    Chance comes from numpy's global generator, as in the toolbox's transforms. The donors are read at the first use,
-    once in each process.
+    Chance comes from numpy's global generator, as in the toolbox's transforms. The donors are read at construction,
+    once for all transforms of a process with the same file, so workers get them with the process that they fork from.
 
     Args:
         annotations (str): COCO keypoint file of the donors, people with a mask; the training's own will do.
@@ -158,7 +166,8 @@ class CopyPasteOcclusion(BaseTransform):
         max_tries (int): draws before a picture is left as it is, at least 1. Defaults to 10.
 
     Raises:
-        ValueError: for a setting out of range. At the first use, for a file without donors.
+        ValueError: for a setting out of range, or a file without donors.
+        FileNotFoundError: if the file does not exist.
     """
 
     def __init__(
@@ -177,31 +186,23 @@ class CopyPasteOcclusion(BaseTransform):
         for name, value in (('min_keypoints', min_keypoints), ('max_tries', max_tries)):
             if value < 1:
                 raise ValueError(f'{name} is {value}; choose 1 or more.')
-        self.annotations, self.img_prefix = annotations, img_prefix
         self.prob, self.iou = prob, tuple(iou)
         self.min_keypoints, self.drop_covered, self.max_tries = min_keypoints, drop_covered, max_tries
-        self._donors: Donors | None = None
-
-    @property
-    def donors(self) -> Donors:
-        """Who can be pasted, read when first asked for."""
-        if self._donors is None:
-            self._donors = Donors(self.annotations, self.img_prefix, self.min_keypoints)
-        return self._donors
+        self.donors = read_donors(annotations, img_prefix, min_keypoints)
 
     def transform(self, results: dict) -> dict:
         """Paste somebody, or leave the picture as it is.
 
         Args:
-            results (dict): with ``img`` (H, W, 3) BGR and N entries in ``raw_ann_info``, in ``keypoints`` (N, K, 2) and
-                the like, as the toolbox's data sets load them; optionally ``flip_indices`` (K), without which nobody
-                is mirrored.
+            results (dict): with ``img`` (H, W, 3) BGR, ``img_path``, ``ori_shape`` and N entries in ``raw_ann_info``,
+                in ``keypoints`` (N, K, 2) and the like, as the toolbox's data sets load them; optionally
+                ``flip_indices`` (K), without which nobody is mirrored.
 
         Returns:
             dict: the same, with what is listed in the class's docstring.
 
         Raises:
-            ValueError: behind a transform that moved the picture or took people out; for a file without donors.
+            ValueError: behind a transform that changed the picture's size, joints or people; for a grey picture.
         """
         if np.random.rand() >= self.prob or not results.get('raw_ann_info'):
             return results
@@ -210,6 +211,7 @@ class CopyPasteOcclusion(BaseTransform):
         done = occlude(
             image,
             people,
+            results.get('img_path') or '',
             self.donors,
             self.iou,
             self.min_keypoints,
@@ -241,12 +243,34 @@ def check_iou(iou: tuple[float, float]) -> None:
 
 
 def _check_untouched(results: dict) -> None:
-    moved = [key for key in ('warp_mat', 'flip', 'scale_factor') if key in results]
-    if moved or len(results['keypoints']) != len(results['raw_ann_info']):
+    change = _change(results)
+    if change:
         raise ValueError(
-            f'CopyPasteOcclusion stands behind a transform that {f"left {moved[0]}" if moved else "took people out"}, '
+            f'CopyPasteOcclusion stands behind a transform that {change}, '
             'but masks are known in the picture as loaded; put it right after LoadPoseImage.'
         )
+    shape = results['img'].shape
+    if len(shape) != 3 or shape[2] != 3:
+        raise ValueError(
+            f'CopyPasteOcclusion pastes people in colour, but the picture is {shape}; load it as (H, W, 3), with '
+            "color_type='color'."
+        )
+
+
+def _change(results: dict) -> str | None:
+    """What a transform did to the picture, people and joints that the toolbox loaded."""
+    left = [key for key in ('warp_mat', 'flip', 'scale_factor', 'input_size') if key in results]
+    if left:
+        return f'left {left[0]}'
+    people, size, loaded = results['raw_ann_info'], results['img'].shape[:2], tuple(results['ori_shape'][:2])
+    if len(results['keypoints']) != len(people):
+        return 'took people out'
+    if size != loaded:
+        return f'changed the picture from {loaded} to {size}'
+    joints = np.array([person['keypoints'] for person in people], np.float32).reshape(len(people), -1, 3)
+    if not np.array_equal(results['keypoints'], joints[..., :2], equal_nan=True):
+        return 'changed the joints'
+    return None
 
 
 def _as_loaded(people: list[dict], height: int, width: int) -> dict:
@@ -271,7 +295,7 @@ def _as_loaded(people: list[dict], height: int, width: int) -> dict:
     rows = ('bbox', 'keypoints')  # what the toolbox keeps as arrays with a leading 1 for each person
     parts = ('iscrowd', 'num_keypoints')
     entries['invalid_segs'] = [
-        person.get('segmentation')
+        to_run_lists(person.get('segmentation'), height, width)
         for i, person in enumerate(people)
         if not BaseCocoStyleDataset._is_valid_instance(
             {**{key: entries[key][i : i + 1] for key in rows}, **{key: entries[key][i] for key in parts}}

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections import Counter
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 import xtcocotools.mask as coco_mask
 from mmengine.logging import print_log
 
+from .keypoint_file import check_people, count_joints, counts_text, read_keypoint_file, usable_images
 from .loading import LoadPoseImage
 from .occlusion import area_of, corners, to_mask, to_rle
 
@@ -55,21 +55,19 @@ class Donors:
 
     def __init__(self, annotations: str, img_prefix: str, min_keypoints: int) -> None:
         content = read_keypoint_file(annotations)
+        images, people = usable_images(content), check_people(content)
         self.people: list[Donor] = []
-        images = {image['id']: image for image in content['images']}
-        categories = {category['id'] for category in content['categories']}
         present = _Present(img_prefix)
-        skipped = Counter()
-        for annotation in content['annotations']:
-            if annotation.get('iscrowd', 0) or count_joints(annotation, 2) < min_keypoints:
+        skipped = people.left_out + people.unlabelled
+        for annotation in people.usable:
+            if annotation['iscrowd'] or count_joints(annotation, 2) < min_keypoints:
                 continue
-            image = images.get(annotation['image_id'])
-            fault, donor = _examine(annotation, image, categories, present)
+            fault, donor = _examine(annotation, images[annotation['image_id']], present)
             if fault:
                 skipped[fault] += 1
             else:
                 self.people.append(donor)
-        counts = ', '.join(f'{count} {fault}' for fault, count in sorted(skipped.items()))
+        counts = counts_text(skipped)
         if not self.people:
             raise ValueError(
                 f'{annotations} has nobody to cut out, with a mask and {min_keypoints} visible joints (v 2)'
@@ -102,43 +100,24 @@ class Donors:
         return image, to_mask(donor.rle, *donor.size)
 
 
-def read_keypoint_file(path: str) -> dict:
-    """Read a COCO file.
+def read_donors(annotations: str, img_prefix: str, min_keypoints: int) -> Donors:
+    """The donors of a file, read once in a process as long as the file stays the same.
 
     Args:
-        path (str): the JSON file.
+        annotations (str): as of :class:`Donors`.
+        img_prefix (str): as of :class:`Donors`.
+        min_keypoints (int): as of :class:`Donors`.
 
     Returns:
-        dict: with ``images``, ``annotations`` and ``categories``.
-
-    Raises:
-        FileNotFoundError: if it does not exist.
-        ValueError: if it is no JSON, or lacks one of the three.
+        Donors: The same object for the same arguments.
     """
-    wanted = {'images', 'annotations', 'categories'}
-    try:
-        with open(path, encoding='utf-8') as file:
-            content = json.load(file)
-    except FileNotFoundError:
-        raise FileNotFoundError(f'annotation file {path} does not exist; give a COCO keypoint file.') from None
-    except ValueError as error:
-        raise ValueError(f'annotation file {path} is no valid JSON ({error}); fetch it again.') from None
-    if not isinstance(content, dict) or not wanted <= content.keys():
-        raise ValueError(f'annotation file {path} lacks one of {", ".join(sorted(wanted))}; give a COCO keypoint file.')
-    return content
+    modified = os.stat(annotations).st_mtime_ns if os.path.exists(annotations) else None
+    return _read_donors(annotations, img_prefix, min_keypoints, modified)
 
 
-def count_joints(annotation: dict, least_v: int = 1) -> int:
-    """Number of labelled, or of visible, joints.
-
-    Args:
-        annotation (dict): COCO annotation.
-        least_v (int): 1 counts labelled joints, 2 visible ones. Defaults to 1.
-
-    Returns:
-        int: How many have at least this v; 0 without keypoints.
-    """
-    return sum(v >= least_v for v in annotation.get('keypoints', [])[2::3])
+@lru_cache(maxsize=4)
+def _read_donors(annotations: str, img_prefix: str, min_keypoints: int, modified: int | None) -> Donors:
+    return Donors(annotations, img_prefix, min_keypoints)
 
 
 class _Present:
@@ -156,19 +135,13 @@ class _Present:
         return path if name in self._listings[folder] else None
 
 
-def _examine(
-    annotation: dict, image: dict | None, categories: set[int], present: _Present
-) -> tuple[str | None, Donor | None]:
+def _examine(annotation: dict, image: dict, present: _Present) -> tuple[str | None, Donor | None]:
     """What is wrong with somebody, or the donor."""
-    if annotation.get('category_id') not in categories:
-        return 'of an unknown category', None
-    if len(annotation['keypoints']) % 3:
-        return 'whose keypoints are no triples', None
-    path = image and present.path(image)
+    path = present.path(image)
     if path is None:
         return 'whose image is missing', None
     height, width = image['height'], image['width']
-    box = corners(annotation.get('bbox') or (0, 0, 0, 0), height, width)
+    box = corners(annotation['bbox'], height, width)
     if not area_of(box):
         return 'whose box is outside the image', None
     rle = to_rle(annotation.get('segmentation'), height, width)

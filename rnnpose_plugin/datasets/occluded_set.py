@@ -1,7 +1,8 @@
 """A test set of occlusions, made of the people of one COCO keypoint file: the job of ``tools/make_occluded.py``.
 
 Each picture of the set is one of the file's, with one person pasted over another (``copy_paste.occlude``), so a file of
-a val split gives people of that split only. Everybody else on it stays, and all annotations are updated. Beside COCO's
+a val split gives people of that split only. Everybody else on it stays, and all annotations are updated. Crowd regions
+stay crowd regions; people without joints stay people with ``num_keypoints`` 0, whom evaluators ignore. Beside COCO's
 fields each image has ``source`` and ``donor`` (files it was made of) and ``pair`` (ids of the target and of the pasted
 person).
 """
@@ -16,10 +17,12 @@ from typing import Iterator
 
 import cv2
 import numpy as np
+from mmengine.logging import print_log
 from mmengine.utils import ProgressBar
 
 from .copy_paste import Occlusion, check_iou, occlude
-from .donors import Donors, read_keypoint_file
+from .donors import Donors
+from .keypoint_file import check_people, count_joints, counts_text, read_keypoint_file, usable_categories
 from .loading import LoadPoseImage
 
 MIN_KEYPOINTS = 5  # labelled joints of a target and visible ones of a donor: fewer say little about a pose
@@ -42,7 +45,8 @@ def write_occluded_set(
     The same arguments give the same bytes. Pictures are taken in a random order, and again from the first one, with
     other pairs, where more are wanted than there are. One in which somebody would vanish wholly is drawn anew. The
     JSON file comes last, and one of an earlier run is removed first, so that its presence means that the set is
-    complete. Files of the same name are overwritten, others are left alone.
+    complete. Files of the same name are overwritten, others are left alone. Annotations that nothing can be made of are
+    left out (``keypoint_file.check_people``); how many, and why, is logged.
 
     Args:
         annotations: A COCO keypoint file with segmentations.
@@ -57,7 +61,8 @@ def write_occluded_set(
         Path of the JSON file.
 
     Raises:
-        ValueError: If an argument is out of range, or the file is no COCO file or has nobody to cut out.
+        ValueError: If an argument is out of range, or the file is no COCO file, has nobody to cut out or nobody to
+            paste them over.
         RuntimeError: If a pair of such an IoU can be made on no picture.
         OSError: If a file cannot be read or written.
     """
@@ -68,6 +73,7 @@ def write_occluded_set(
     content = read_keypoint_file(annotations)
     donors = Donors(annotations, images, MIN_KEYPOINTS)
     paths = {donor.image_id: donor.path for donor in donors.people}
+    people = _people(content, paths, annotations)
     count = len(paths) if count is None else count
     path = _prepare(Path(out))
     written = dict(
@@ -75,7 +81,7 @@ def write_occluded_set(
         licenses=content.get('licenses', []), images=[], annotations=[], categories=content['categories'],
     )  # fmt: skip
     bar = ProgressBar(count, file=sys.stderr) if progress else None
-    for image_id, occlusion in _draw(content, donors, paths, iou, count, seed):
+    for image_id, occlusion in _draw(usable_categories(content), people, donors, paths, iou, count, seed):
         name = f'{len(written["images"]) + 1:06d}.jpg'
         options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
         path.parents[1].joinpath('images', name).write_bytes(
@@ -118,16 +124,37 @@ def _prepare(out: Path) -> Path:
     return path
 
 
+def _people(content: dict, paths: dict[int, str], annotations: str) -> dict[int, list[dict]]:
+    """Everybody on the pictures that have a donor, by picture, who is left out being logged."""
+    found = check_people(content)
+    if found.left_out:
+        print_log(f'{annotations}: not in the set are {counts_text(found.left_out)}.', logger='current')
+    if found.unlabelled:
+        print_log(f'{annotations}: in the set without joints are {counts_text(found.unlabelled)}.', logger='current')
+    people = defaultdict(list)
+    for person in found.usable:
+        people[person['image_id']].append(person)
+    labelled = [p for i in paths for p in people[i] if not p['iscrowd'] and count_joints(p) >= MIN_KEYPOINTS]
+    if len(labelled) < 2:  # the donors are among them
+        raise ValueError(
+            f'{annotations} has 1 person with a mask and {MIN_KEYPOINTS} visible joints and nobody to paste them over; '
+            'a pair takes two people, so use a file with more of them.'
+        )
+    return people
+
+
 def _draw(
-    content: dict, donors: Donors, paths: dict[int, str], iou: tuple[float, float], count: int, seed: int
+    categories: dict[int, dict],
+    people: dict[int, list[dict]],
+    donors: Donors,
+    paths: dict[int, str],
+    iou: tuple[float, float],
+    count: int,
+    seed: int,
 ) -> Iterator[tuple[int, Occlusion]]:
     """Picture after picture; each draws from a generator of its own, whatever the ones before needed."""
-    people = defaultdict(list)
-    for annotation in content['annotations']:
-        known = annotation.get('category_id') in {category['id'] for category in content['categories']}
-        if known and 'bbox' in annotation and 'keypoints' in annotation:  # what the toolbox's loader takes
-            people[annotation['image_id']].append(annotation)
-    flip_indices = {category['id']: mirrored_joints(category) for category in content['categories']}
+    flip_indices = {number: mirrored_joints(category) for number, category in categories.items()}
+    size = len(donors.people[0].joints)
     order = np.random.RandomState(seed).permutation(sorted(paths)).tolist()
     turn, made, failed = 0, 0, 0
     while made < count:
@@ -140,9 +167,12 @@ def _draw(
         random = np.random.RandomState([seed, turn])
         turn += 1
         image = LoadPoseImage()(dict(img_path=paths[image_id]))['img']
-        mirror = flip_indices[people[image_id][0]['category_id']]
-        occlusion = occlude(image, people[image_id], donors, iou, MIN_KEYPOINTS, False, MAX_TRIES, mirror, random)
-        if occlusion is None or _somebody_vanished(people[image_id], occlusion.people):
+        present, path = people[image_id], paths[image_id]
+        mirror = flip_indices[present[0]['category_id']]
+        if mirror and len(mirror) != size:  # the category names other joints than its people have
+            mirror = None
+        occlusion = occlude(image, present, path, donors, iou, MIN_KEYPOINTS, False, MAX_TRIES, mirror, random)
+        if occlusion is None or _somebody_vanished(present, occlusion.people):
             failed += 1
             continue
         made, failed = made + 1, 0
@@ -151,7 +181,7 @@ def _draw(
 
 def _somebody_vanished(before: list[dict], after: list[dict]) -> bool:
     """Whether somebody has no pixel left, and so no area: no answer would be right for them."""
-    return any(new is not old and not new.get('area', 1) for old, new in zip(before, after))
+    return any(new is not old and not new['area'] for old, new in zip(before, after))
 
 
 def _add(written: dict, name: str, source: str, occlusion: Occlusion) -> None:

@@ -13,6 +13,8 @@ import cv2
 import numpy as np
 import xtcocotools.mask as coco_mask
 
+# Far beyond any picture's pixels; the C code of the masks takes memory in proportion.
+LARGEST = 1e6
 BISECTIONS = 40  # halvings of a way of some 1000 px: far below what float32 boxes can hold
 
 
@@ -35,6 +37,20 @@ class Placement(NamedTuple):
         return np.array([-self.scale if self.mirrored else self.scale, self.scale])
 
 
+def are_numbers(values: object) -> bool:
+    """Whether this is a list of pixels, without None, NaN or what no picture can have.
+
+    Args:
+        values: Anything that JSON can hold.
+
+    Returns:
+        bool: True for an empty list, too.
+    """
+    return isinstance(values, (list, tuple)) and all(
+        isinstance(value, (int, float)) and abs(value) < LARGEST for value in values
+    )
+
+
 def to_rle(segmentation: list | dict | None, height: int, width: int) -> dict | None:
     """A COCO segmentation as one compressed RLE.
 
@@ -47,16 +63,18 @@ def to_rle(segmentation: list | dict | None, height: int, width: int) -> dict | 
         The RLE; None without a segmentation, and for one that is not of this picture's size or no outline at all.
     """
     if isinstance(segmentation, dict):
-        counts = segmentation.get('counts')
-        if list(segmentation.get('size', ())) != [height, width] or counts is None:
+        size, counts = segmentation.get('size'), segmentation.get('counts')
+        if size not in ([height, width], (height, width)) or not isinstance(counts, (list, str, bytes)):
             return None
         runs = counts if isinstance(counts, list) else run_lengths(counts)
         # The C code trusts the counts and would write past its buffer.
-        if min(runs, default=-1) < 0 or sum(runs) != height * width:
+        fit = all(isinstance(run, int) and run >= 0 for run in runs) and sum(runs) == height * width
+        if not fit:
             return None
         return coco_mask.frPyObjects(segmentation, height, width) if isinstance(counts, list) else segmentation
     # Two points are no area, and the C code would take four numbers for a box.
-    polygons = [polygon for polygon in segmentation or [] if len(polygon) >= 6 and len(polygon) % 2 == 0]
+    polygons = segmentation if isinstance(segmentation, list) else []
+    polygons = [polygon for polygon in polygons if are_numbers(polygon) and len(polygon) >= 6 and len(polygon) % 2 == 0]
     return coco_mask.merge(coco_mask.frPyObjects(polygons, height, width)) if polygons else None
 
 
@@ -107,6 +125,21 @@ def to_segmentation(mask: np.ndarray) -> dict:
     """
     rle = coco_mask.encode(np.asfortranarray(mask, np.uint8))
     return dict(size=[int(side) for side in rle['size']], counts=rle['counts'].decode('ascii'))
+
+
+def to_run_lists(segmentation: list | dict | None, height: int, width: int) -> list | dict | None:
+    """An RLE in the one form that the toolbox's ``BottomupGetHeatmapMask`` reads: uncompressed, in a list.
+
+    Args:
+        segmentation: Polygons, a compressed or an uncompressed RLE, or None.
+        height: Of the picture, pixels.
+        width: Of the picture, pixels.
+
+    Returns:
+        list: of one dict with ``size`` and ``counts``, numbers; what is no RLE of this picture comes back as it is.
+    """
+    rle = to_rle(segmentation, height, width) if isinstance(segmentation, dict) else None
+    return segmentation if rle is None else [dict(size=[height, width], counts=run_lengths(rle['counts']))]
 
 
 def corners(bbox: Sequence[float], height: int, width: int) -> np.ndarray:

@@ -75,7 +75,7 @@ def accumulated(model, wrapper, chunk, autocast=False):
     """One batch in mode 'accumulate'."""
     with torch.autocast('cpu', torch.bfloat16, enabled=autocast):
         sequence = model.sequence(chunk)
-        gates = sequence.static_gates(model.below(model.image))
+        gates = sequence.static_maps(model.below(model.image))
         scale = wrapper.loss_scaler.get_scale() if isinstance(wrapper, CpuAmp) else 1.0
         loss, _ = backprop_in_chunks(sequence.chunks, gates, sequence.parameters(), scale)
     wrapper.update_params(loss)

@@ -12,13 +12,15 @@ from rnnpose_plugin.models.matched_loss import HungarianHeatmapLoss, StopLoss
 from rnnpose_plugin.models.recurrent_decoder import RecurrentDecoder
 from rnnpose_plugin.models.training_sequence import SequenceRules, Targets, TrainingSequence
 
-C, K, H, W = 5, 3, 6, 7
+C, K, H, W = 5, 3, 6, 8
 COUNTS = [5, 2]
 
 
-def make(chunk_size):
+def make(chunk_size, **settings):
     torch.manual_seed(0)
-    decoder = RecurrentDecoder(C, K, hidden_channels=(6, 4)).double()
+    decoder = RecurrentDecoder(C, K, hidden_channels=(6, 4), **settings).double()
+    for parameter in decoder.context.parameters():  # zero at the start, and then nothing would come through
+        torch.nn.init.normal_(parameter, std=0.3)
     decoder.to_stop.bias.data.fill_(-9)  # sequences end at z + 1
     features = torch.randn(2, C, H, W).double().requires_grad_()
     heatmaps = torch.rand(2, 5, K, H, W)
@@ -29,8 +31,8 @@ def make(chunk_size):
     return decoder, features, TrainingSequence(decoder, *losses, targets, rules)
 
 
-def chunked(chunk_size, scale=1.0):
-    decoder, features, sequence = make(chunk_size)
+def chunked(chunk_size, scale=1.0, **settings):
+    decoder, features, sequence = make(chunk_size, **settings)
     torch.manual_seed(1)  # the noise
     static_gates, _ = decoder.start(features)
     loss, parts = backprop_in_chunks(sequence.chunks, [static_gates], list(decoder.parameters()), scale)
@@ -38,9 +40,9 @@ def chunked(chunk_size, scale=1.0):
     return loss.detach(), [features.grad, *(p.grad for p in decoder.parameters())], parts
 
 
-def by_hand(chunk_size):
+def by_hand(chunk_size, **settings):
     """The paper's way: backward after every chunk, gradients add up in ``.grad``; no op, no hand-over."""
-    decoder, features, sequence = make(chunk_size)
+    decoder, features, sequence = make(chunk_size, **settings)
     torch.manual_seed(1)
     static_gates, _ = decoder.start(features)
     total = 0
@@ -55,6 +57,17 @@ def assert_same(ours, expected):
     # float64: sums in another order differ by 1e-15 of their size.
     for a, b in zip(ours, expected):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize(
+    'settings', [dict(context='pooled'), dict(context='read'), dict(context='read', state_stride=2)]
+)
+def test_chunks_reach_what_the_context_reads(settings):
+    expected, gradients = by_hand(2, **settings)
+    loss, ours, _ = chunked(2, **settings)
+    torch.testing.assert_close(loss, expected)
+    assert_same(ours, gradients)
+    assert all(gradient.abs().max() > 0 for gradient in ours)
 
 
 @pytest.mark.parametrize('chunk_size', [6, 30])

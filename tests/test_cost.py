@@ -155,7 +155,7 @@ def test_training_waits_once_per_chunk_and_once_at_the_end(monkeypatch, chunk_si
     decoder, features, sequence = make(people=10, chunk_size=chunk_size)
     decoder.to_stop.bias.data.fill_(-9)
     with waits(monkeypatch) as counts:
-        backprop_in_chunks(sequence.chunks, sequence.static_gates(features), sequence.parameters())
+        backprop_in_chunks(sequence.chunks, sequence.static_maps(features), sequence.parameters())
     assert sequence.steps_done == 11
     assert counts == {'cpu': chunks, 'to': chunks, '__bool__': 1}  # the costs there, the pairs back
 

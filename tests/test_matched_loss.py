@@ -101,6 +101,22 @@ def test_reduction_and_weight():
     assert mean.item() == pytest.approx(6 * plain.item() / K, rel=1e-5)
 
 
+def test_foreground_weight_counts_the_cells_of_the_target_and_leaves_the_matching_alone():
+    predicted, target = people(2, 0), people(2, 1)
+    weights, free, candidates = torch.ones(1, 2, K), torch.ones(1, 2).bool(), torch.ones(1, 2).bool()
+    plain, weighted = HungarianHeatmapLoss(), HungarianHeatmapLoss(foreground_weight=3.0)
+    pairs, _ = plain.match(predicted, target, weights, free, candidates)
+    others, _ = weighted.match(predicted, target, weights, free, candidates)
+    assert all(torch.equal(a, b) for a, b in zip(pairs, others))
+    expected = 0.0
+    for image, person, step in zip(*pairs):
+        for y, y_hat in zip(target[image, person].flatten().tolist(), predicted[image, step].flatten().tolist()):
+            expected += (1 + 3 * y) * (y - y_hat) ** 2
+    assert weighted(predicted, target, weights, pairs).item() == pytest.approx(expected, rel=1e-5)
+    with pytest.raises(ValueError, match='foreground_weight is -1'):
+        HungarianHeatmapLoss(foreground_weight=-1)
+
+
 def table_4(probabilities, z, omega, undercount, overcount):
     """Which of the steps (from 1) are matched, said with the paper's words."""
     z_hat = next((t for t, p in enumerate(probabilities) if p < omega), len(probabilities))

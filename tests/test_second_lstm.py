@@ -204,7 +204,7 @@ def best_pairs(predicted, truth):
 
 def test_equation_4_supervises_by_the_assignment_of_equation_2():
     features, made = sequence(None)
-    (parts,) = made.chunks(*made.static_gates(features))
+    (parts,) = made.chunks(*made.static_maps(features))
     expected = dict(heatmap=0.0, heatmap2=0.0)
     first = unrolled(features, made)
     for image, z in enumerate((5, 2)):
@@ -222,7 +222,7 @@ def test_equation_4_supervises_by_the_assignment_of_equation_2():
 
 def test_loss_on_lstm2_only_matches_by_lstm2_and_still_trains_lstm1():
     features, made = sequence(None, first_lstm_loss=False)
-    (parts,) = made.chunks(*made.static_gates(features))
+    (parts,) = made.chunks(*made.static_maps(features))
     assert sorted(parts) == ['heatmap2', 'stop']
     first, expected = unrolled(features, made), 0.0
     (gradient,) = torch.autograd.grad(parts['heatmap2'], made.decoder.to_heatmaps.weight)
@@ -242,12 +242,12 @@ def gradients_of(features, made):
 @pytest.mark.parametrize('chunk_size', [1, 2, 4, 30])
 def test_chunked_backprop_covers_both_lstms(chunk_size):
     features, made = sequence(chunk_size)
-    loss, _ = backprop_in_chunks(made.chunks, made.static_gates(features), made.parameters())
+    loss, _ = backprop_in_chunks(made.chunks, made.static_maps(features), made.parameters())
     loss.backward()
     ours = gradients_of(features, made)
     features, made = sequence(chunk_size)
     total = 0
-    for parts in made.chunks(*made.static_gates(features)):
+    for parts in made.chunks(*made.static_maps(features)):
         chunk_loss = sum(parts.values())
         chunk_loss.backward(retain_graph=True)
         total += chunk_loss.item()

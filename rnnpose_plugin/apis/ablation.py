@@ -21,6 +21,11 @@ from .stages import Stage, finished, run_stages
 # What is tested on, and the config that says where it lies.
 SPLITS = {
     'crowd': {'plain': 'rnnpose_hg_crowd', 'occluded': 'rnnpose_hg_crowd_occluded'},
+    'crowdbench': {
+        'plain': 'rnnpose_hg_crowdbench',
+        'occluded': 'rnnpose_hg_crowdbench_occluded',
+        'crowded': 'rnnpose_hg_crowdbench_crowded',
+    },
     'coco': {'COCO': 'rnnpose_hg_coco', 'OC-val': 'rnnpose_hg_ochuman_val', 'OC-test': 'rnnpose_hg_ochuman'},
 }
 DATASET_KEYS = ('type', 'data_root', 'ann_file', 'data_prefix.img')

@@ -413,7 +413,7 @@ def training_step(size: Size, device: str, people: int, chunk_size: int | None) 
     features, parameters = make_features(size, device), sequence.parameters()
 
     def run() -> None:
-        gates = sequence.static_gates(features)
+        gates = sequence.static_maps(features)
         if chunk_size is None:
             (losses,) = sequence.chunks(*gates)
             loss = sum(losses.values())

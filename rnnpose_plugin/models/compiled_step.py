@@ -33,11 +33,11 @@ class CompiledStep:
         """What is compiled belongs to the weights it was compiled for; a copy compiles for its own."""
         return dict(self.__dict__, compiled=None)
 
-    def __call__(self, static_gates: Tensor, states: list[State], first: Tensor) -> tuple[Tensor, Tensor, list[State]]:
+    def __call__(self, static_maps: Tensor, states: list[State], first: Tensor) -> tuple[Tensor, Tensor, list[State]]:
         """One person.
 
         Args:
-            static_gates (Tensor): as of the step.
+            static_maps (Tensor): as of the step.
             states (list[tuple[Tensor, Tensor]]): likewise.
             first (Tensor): likewise.
 
@@ -45,20 +45,20 @@ class CompiledStep:
             tuple[Tensor, Tensor, list[tuple[Tensor, Tensor]]]: what the step gives.
         """
         if self.failed:
-            return self.plain(static_gates, states, first)
-        on_cuda = static_gates.is_cuda
+            return self.plain(static_maps, states, first)
+        on_cuda = static_maps.is_cuda
         # The compiler's errors have no class in common: a missing C++ compiler, an operator it does not know, ...
         try:
             if self.compiled is None:
                 self.compiled = torch.compile(self.plain, mode='reduce-overhead' if on_cuda else 'default')
             if on_cuda:
                 torch.compiler.cudagraph_mark_step_begin()
-            heatmaps, logits, states = self.compiled(static_gates, states, first)
+            heatmaps, logits, states = self.compiled(static_maps, states, first)
         except Exception as error:
             self.failed = True
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             warnings.warn(f'compile_step is off, as torch.compile failed ({reason}); poses are the same.', stacklevel=2)
-            return self.plain(static_gates, states, first)
+            return self.plain(static_maps, states, first)
         if on_cuda:
             heatmaps, logits, states = heatmaps.clone(), logits.clone(), [(h.clone(), c.clone()) for h, c in states]
         return heatmaps, logits, states

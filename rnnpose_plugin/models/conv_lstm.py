@@ -76,7 +76,9 @@ class ConvLSTMCell(nn.Module):
         zeros = zeros if weight.is_contiguous() else zeros.contiguous(memory_format=torch.channels_last)
         return zeros, zeros
 
-    def forward(self, changing: Tensor | None, state: State, static_gates: Tensor | None = None) -> State:
+    def forward(
+        self, changing: Tensor | None, state: State, static_gates: Tensor | None = None, told: Tensor | None = None
+    ) -> State:
         """One step.
 
         Args:
@@ -84,6 +86,7 @@ class ConvLSTMCell(nn.Module):
                 where there are none.
             state (tuple[Tensor, Tensor]): h and c of the step before.
             static_gates (Tensor, optional): from :meth:`static_gates`; None for a cell without static channels.
+            told (Tensor, optional): (N, 4 D, 1, 1), added to the gates of every cell. Defaults to None.
 
         Returns:
             tuple[Tensor, Tensor]: the new h and c.
@@ -95,6 +98,8 @@ class ConvLSTMCell(nn.Module):
         else:
             weight = self.gates.weight[:, self.static_channels :]
             gates = F.conv2d(inputs, weight, padding=self.padding).add_(static_gates)
+        if told is not None:
+            gates = gates.add_(told)
         return self.next_state(gates, c)
 
     def next_state(self, gates: Tensor, c: Tensor) -> State:
@@ -166,18 +171,22 @@ class ConvLSTM(nn.Module):
         """
         return [layer.initial_state(batch, height, width) for layer in self.layers]
 
-    def forward(self, changing: Tensor | None, states: list[State], static_gates: Tensor) -> list[State]:
+    def forward(
+        self, changing: Tensor | None, states: list[State], static_gates: Tensor, told: list[Tensor] | None = None
+    ) -> list[State]:
         """One step of the whole stack.
 
         Args:
             changing (Tensor, optional): (N, changing_channels, H, W); None where there are none.
             states (list[tuple[Tensor, Tensor]]): h and c of each layer.
             static_gates (Tensor): from :meth:`static_gates`.
+            told (list[Tensor], optional): (N, 4 D, 1, 1) for each layer, added to its gates. Defaults to None.
 
         Returns:
             list[tuple[Tensor, Tensor]]: the new h and c of each layer.
         """
-        new_states = [self.layers[0](changing, states[0], static_gates)]
-        for layer, state in zip(self.layers[1:], states[1:]):
-            new_states.append(layer(new_states[-1][0], state))
+        first, *others = told or [None] * len(self.layers)
+        new_states = [self.layers[0](changing, states[0], static_gates, first)]
+        for layer, state, of_layer in zip(self.layers[1:], states[1:], others):
+            new_states.append(layer(new_states[-1][0], state, told=of_layer))
         return new_states

@@ -41,9 +41,12 @@ class HungarianHeatmapLoss(nn.Module):
         reduction (str): ``'sum'`` over people, joints and cells, which is equation 2, or ``'keypoint_mean'``, that
             divided by K, which weighs heatmaps and stop more evenly. Defaults to ``'sum'``.
         loss_weight (float): factor on the loss. Defaults to 1, as in section 3.2.
+        foreground_weight (float): w >= 0; a cell whose target is y counts 1 + w y times. Not the paper's: nearly all
+            cells of a person's maps are empty, so that a new network first learns to show nothing at all, and stays
+            there long. The matching goes by the plain distances. Defaults to 0.
 
     Raises:
-        ValueError: for an unknown option.
+        ValueError: for an unknown option or a negative weight.
     """
 
     def __init__(
@@ -53,13 +56,17 @@ class HungarianHeatmapLoss(nn.Module):
         unlabelled: str = 'zero',
         reduction: str = 'sum',
         loss_weight: float = 1.0,
+        foreground_weight: float = 0.0,
     ) -> None:
         super().__init__()
+        if not foreground_weight >= 0:
+            raise ValueError(f'foreground_weight is {foreground_weight}; use 0 (equation 2) or more.')
         self.undercount = _one_of('undercount', undercount, UNDERCOUNT)
         self.overcount = _one_of('overcount', overcount, OVERCOUNT)
         self.unlabelled = _one_of('unlabelled', unlabelled, UNLABELLED)
         self.reduction = _one_of('reduction', reduction, REDUCTIONS)
         self.loss_weight = loss_weight
+        self.foreground_weight = foreground_weight
 
     def candidates(self, is_person: Tensor, confident: Tensor, not_stopped: Tensor) -> Tensor:
         """The steps that are matched (table 4).
@@ -120,7 +127,10 @@ class HungarianHeatmapLoss(nn.Module):
             Tensor: a scalar, the sum over the batch.
         """
         image, person, step = pairs
-        squared = (predicted[image, step].float() - target[image, person]).square()
+        true = target[image, person]
+        squared = (predicted[image, step].float() - true).square()
+        if self.foreground_weight:
+            squared = squared * (1 + self.foreground_weight * true)
         if mask is not None:
             squared = squared * mask[image][:, None]
         if self.unlabelled == 'ignore':

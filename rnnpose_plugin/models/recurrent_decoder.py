@@ -9,8 +9,10 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from .conv_lstm import ConvLSTM, State
+from .picture_context import PictureContext
 
 # glibc hands blocks above 32 MiB back to the system as soon as they are free, and every page of a new one costs a
 # fault: 8 images of 128 x 128 cells, decoded together on a CPU, took 1.3 times as long as one by one.
@@ -26,6 +28,11 @@ class HeatmapLSTM(nn.Module):
 
     The output convolution is 1 x 1; the paper says "a convolution layer" and no size.
 
+    Two things are not the paper's and off by default. With ``state_stride`` s the ConvLSTM works on a grid that is s
+    times coarser: features and heatmaps are taken apart into s^2 times as many channels and the output is put together
+    again, so that nothing is averaged away, a kernel sees s times as far and a pass costs a fraction. ``context`` tells
+    every cell of the whole picture, see :class:`PictureContext`.
+
     Args:
         feature_channels (int): C; the paper's c = 4 stacks x 34 = 136.
         num_keypoints (int): K.
@@ -35,9 +42,12 @@ class HeatmapLSTM(nn.Module):
         kernel_size (int): of the ConvLSTM's convolutions. Defaults to 3.
         noise (float): the first pass's heatmaps are drawn from U[0, noise]. Defaults to 0.1.
         given_channels (int): channels given at every step beside the features. Defaults to 0.
+        context (str): ``'none'``, ``'pooled'`` or ``'read'``. Defaults to ``'none'``.
+        state_stride (int): s, cells of F along one side of a cell of the hidden state. Defaults to 1.
 
     Raises:
-        ValueError: for a negative number of passes or layers that cannot be built.
+        ValueError: for a negative number of passes, a stride below 1, an unknown context, or layers that cannot be
+            built.
     """
 
     def __init__(
@@ -49,16 +59,27 @@ class HeatmapLSTM(nn.Module):
         kernel_size: int = 3,
         noise: float = 0.1,
         given_channels: int = 0,
+        context: str = 'none',
+        state_stride: int = 1,
     ) -> None:
         super().__init__()
         if feedback_passes < 0:
             raise ValueError(f'feedback_passes is {feedback_passes}; use 0 (no loop) or the number of passes.')
+        if context == 'read' and not feedback_passes:
+            raise ValueError(
+                "context is 'read', but feedback_passes is 0: no loop, no heatmaps to read by; use 'pooled'."
+            )
+        if not isinstance(state_stride, int) or state_stride < 1:
+            raise ValueError(f'state_stride is {state_stride!r}; use 1 (a state for every cell of F), 2, 3 or so.')
         self.num_keypoints = num_keypoints
         self.feedback_passes = feedback_passes
         self.noise = noise
+        self.state_stride = state_stride
+        apart = state_stride**2
         changing_channels = given_channels + (num_keypoints if feedback_passes else 0)
-        self.lstm = ConvLSTM(feature_channels, changing_channels, tuple(hidden_channels), kernel_size)
-        self.to_heatmaps = nn.Conv2d(hidden_channels[-1], num_keypoints, 1)
+        self.lstm = ConvLSTM(apart * feature_channels, apart * changing_channels, tuple(hidden_channels), kernel_size)
+        self.context = PictureContext(context, apart * feature_channels, tuple(hidden_channels))
+        self.to_heatmaps = nn.Conv2d(hidden_channels[-1], apart * num_keypoints, 1)
 
     def train(self, mode: bool = True) -> HeatmapLSTM:
         """As in torch. On a CPU the weights of a decoder that is not trained lie in channels-last order.
@@ -78,16 +99,60 @@ class HeatmapLSTM(nn.Module):
         return self.to(memory_format=torch.contiguous_format if mode or not on_cpu else torch.channels_last)
 
     def start(self, features: Tensor) -> tuple[Tensor, list[State]]:
-        """What is computed once per image: the features' share of the gates, and the empty hidden state.
+        """What is computed once per image, and the empty hidden state.
 
         Args:
             features (Tensor): (N, C, H, W).
 
         Returns:
-            tuple[Tensor, list[tuple[Tensor, Tensor]]]: gates (N, 4 D, H, W) and h, c of each layer.
+            tuple[Tensor, list[tuple[Tensor, Tensor]]]: from :meth:`static_maps`, and h and c of each layer.
         """
-        batch, _, height, width = features.shape
-        return self.lstm.static_gates(features), self.lstm.initial_state(batch, height, width)
+        static = self.static_maps(features)
+        return static, self.initial_state(static)
+
+    def static_maps(self, features: Tensor) -> Tensor:
+        """What is computed once per image: the features' share of the gates, and what the context reads from.
+
+        Args:
+            features (Tensor): (N, C, H, W).
+
+        Returns:
+            Tensor: (N, 4 D + V, H / s, W / s); D of the first layer, V as in :meth:`PictureContext.values`.
+
+        Raises:
+            ValueError: if ``state_stride`` s does not divide H and W.
+        """
+        features = self._apart(features)
+        gates = self.lstm.static_gates(features)
+        values = self.context.values(features)
+        return torch.cat([gates, values], dim=1) if values.shape[1] else gates
+
+    def initial_state(self, static_maps: Tensor) -> list[State]:
+        """Zeros.
+
+        Args:
+            static_maps (Tensor): from :meth:`static_maps`.
+
+        Returns:
+            list[tuple[Tensor, Tensor]]: h and c of each layer.
+        """
+        batch, _, height, width = static_maps.shape
+        return self.lstm.initial_state(batch, height, width)
+
+    def _apart(self, maps: Tensor) -> Tensor:
+        """Maps on the state's grid: s^2 times as many channels."""
+        if self.state_stride == 1:
+            return maps
+        if any(side % self.state_stride for side in maps.shape[-2:]):
+            raise ValueError(
+                f'The features have {maps.shape[-1]} x {maps.shape[-2]} cells, which state_stride={self.state_stride} '
+                "does not divide; use input sizes that are multiples of state_stride times the neck's stride."
+            )
+        return F.pixel_unshuffle(maps, self.state_stride)
+
+    def _together(self, maps: Tensor) -> Tensor:
+        """The inverse of :meth:`_apart`."""
+        return maps if self.state_stride == 1 else F.pixel_shuffle(maps, self.state_stride)
 
     def images_at_once(self, features: Tensor) -> int:
         """How many images go through the steps together when testing.
@@ -101,7 +166,8 @@ class HeatmapLSTM(nn.Module):
         if features.device.type != 'cpu':
             return len(features)
         gates = 4 * max(layer.hidden_channels for layer in self.lstm.layers)
-        block = gates * features.shape[-2] * features.shape[-1] * self.to_heatmaps.weight.element_size()
+        cells = features.shape[-2] * features.shape[-1] // self.state_stride**2
+        block = gates * cells * self.to_heatmaps.weight.element_size()
         return max(1, CPU_BLOCK // block)
 
     def draw_noise(self, batch: int, height: int, width: int, generator: torch.Generator | None = None) -> Tensor:
@@ -120,13 +186,25 @@ class HeatmapLSTM(nn.Module):
         size = (batch, self.num_keypoints, height, width)
         return self.noise * torch.rand(size, generator=generator, dtype=weight.dtype, device=weight.device)
 
+    def noise_for(self, static_maps: Tensor) -> Tensor:
+        """:meth:`draw_noise` for a batch that has begun.
+
+        Args:
+            static_maps (Tensor): from :meth:`start`.
+
+        Returns:
+            Tensor: (N, K, H, W).
+        """
+        batch, _, height, width = static_maps.shape
+        return self.draw_noise(batch, height * self.state_stride, width * self.state_stride)
+
     def run_passes(
-        self, static_gates: Tensor, states: list[State], first: Tensor | None = None, given: Tensor | None = None
+        self, static_maps: Tensor, states: list[State], first: Tensor | None = None, given: Tensor | None = None
     ) -> tuple[Tensor, list[State]]:
         """One step: all passes (Algorithm 1, lines 2 to 8).
 
         Args:
-            static_gates (Tensor): from :meth:`start`.
+            static_maps (Tensor): from :meth:`start`.
             states (list[tuple[Tensor, Tensor]]): h and c of each layer.
             first (Tensor, optional): (N, K, H, W), fed back in the first pass. Defaults to a fresh :meth:`draw_noise`;
                 unused without a loop.
@@ -135,15 +213,18 @@ class HeatmapLSTM(nn.Module):
         Returns:
             tuple[Tensor, list[tuple[Tensor, Tensor]]]: heatmaps (N, K, H, W), unbounded, and the new h and c.
         """
+        gate_channels = 4 * self.lstm.layers[0].hidden_channels
+        gates, values = static_maps[:, :gate_channels], static_maps[:, gate_channels:]
+        given = None if given is None else self._apart(given)
         heatmaps = None
         if self.feedback_passes:
-            batch, _, height, width = static_gates.shape
-            heatmaps = self.draw_noise(batch, height, width) if first is None else first
+            heatmaps = self._apart(self.noise_for(static_maps) if first is None else first)
         for _ in range(max(self.feedback_passes, 1)):
             fed = [maps for maps in (given, heatmaps if self.feedback_passes else None) if maps is not None]
-            states = self.lstm(torch.cat(fed, dim=1) if fed else None, states, static_gates)
+            told = self.context(values, states, heatmaps)
+            states = self.lstm(torch.cat(fed, dim=1) if fed else None, states, gates, told)
             heatmaps = self.to_heatmaps(states[-1][0])
-        return heatmaps, states
+        return self._together(heatmaps), states
 
 
 class RecurrentDecoder(HeatmapLSTM):
@@ -159,6 +240,8 @@ class RecurrentDecoder(HeatmapLSTM):
         feedback_passes (int): passes per person, >= 0. Defaults to 2.
         kernel_size (int): of the ConvLSTM's convolutions. Defaults to 3.
         noise (float): the first pass's heatmaps are drawn from U[0, noise]. Defaults to 0.1.
+        context (str): see :class:`HeatmapLSTM`. Defaults to ``'none'``.
+        state_stride (int): see :class:`HeatmapLSTM`. Defaults to 1.
     """
 
     def __init__(
@@ -169,17 +252,28 @@ class RecurrentDecoder(HeatmapLSTM):
         feedback_passes: int = 2,
         kernel_size: int = 3,
         noise: float = 0.1,
+        context: str = 'none',
+        state_stride: int = 1,
     ) -> None:
-        super().__init__(feature_channels, num_keypoints, hidden_channels, feedback_passes, kernel_size, noise)
+        super().__init__(
+            feature_channels,
+            num_keypoints,
+            hidden_channels,
+            feedback_passes,
+            kernel_size,
+            noise,
+            context=context,
+            state_stride=state_stride,
+        )
         self.to_stop = nn.Linear(sum(hidden_channels), 1)
 
     def step(
-        self, static_gates: Tensor, states: list[State], first: Tensor | None = None
+        self, static_maps: Tensor, states: list[State], first: Tensor | None = None
     ) -> tuple[Tensor, Tensor, list[State]]:
         """One person.
 
         Args:
-            static_gates (Tensor): from :meth:`start`.
+            static_maps (Tensor): from :meth:`start`.
             states (list[tuple[Tensor, Tensor]]): h and c of each layer.
             first (Tensor, optional): (N, K, H, W) for the first pass. Defaults to fresh noise.
 
@@ -187,7 +281,7 @@ class RecurrentDecoder(HeatmapLSTM):
             tuple[Tensor, Tensor, list[tuple[Tensor, Tensor]]]: heatmaps (N, K, H, W), unbounded; stop logits (N,); the
             new h and c of each layer.
         """
-        heatmaps, states = self.run_passes(static_gates, states, first)
+        heatmaps, states = self.run_passes(static_maps, states, first)
         maxima = torch.cat([h.amax(dim=(2, 3)) for h, _ in states], dim=1)
         return heatmaps, self.to_stop(maxima).squeeze(1), states
 
@@ -231,7 +325,7 @@ class RecurrentDecoder(HeatmapLSTM):
     def _decode_group(
         self, features: Tensor, stop_threshold: float, max_instances: int, seed: int, check_every: int, step: Callable
     ) -> tuple[list[tuple[Tensor, Tensor]], list[int]]:
-        static_gates, states = self.start(features)
+        static_maps, states = self.start(features)
         height, width = features.shape[-2:]
         generator = torch.Generator(features.device).manual_seed(seed)
         people = [([], []) for _ in range(len(features))]
@@ -240,7 +334,7 @@ class RecurrentDecoder(HeatmapLSTM):
             shown, certain = [], []
             for _ in range(min(check_every, max_instances - begin)):
                 noise = self.draw_noise(1, height, width, generator).expand(len(images), -1, -1, -1)
-                heatmaps, logits, states = step(static_gates, states, noise)
+                heatmaps, logits, states = step(static_maps, states, noise)
                 shown.append(heatmaps)
                 certain.append(logits.float().sigmoid())
             persons = (torch.stack(certain) >= stop_threshold).cumprod(dim=0).sum(dim=0).tolist()  # the wait
@@ -255,7 +349,7 @@ class RecurrentDecoder(HeatmapLSTM):
                 images = [images[row] for row in going_on]
                 # A list as the index would be sent to the device every time; index_select forgets channels-last.
                 rows = torch.tensor(going_on, device=features.device)
-                static_gates = static_gates[rows]
+                static_maps = static_maps[rows]
                 states = [(h[rows], c[rows]) for h, c in states]
         empty = features.new_zeros(0, self.num_keypoints, height, width), features.new_zeros(0)
         stacked = [(torch.stack(maps), torch.stack(p)) if maps else empty for maps, p in people]

@@ -49,6 +49,10 @@ class RecurrentPoseHead(BaseHead):
         hidden_channels (tuple[int, ...]): of the ConvLSTM layers. Defaults to (68, 34, 17).
         feedback_passes (int): passes per person. Defaults to 2.
         kernel_size (int): of the ConvLSTM's convolutions, odd. Defaults to 3.
+        context (str): what every cell is told of the whole picture: ``'none'`` as in the paper, ``'pooled'`` or
+            ``'read'``, see :class:`PictureContext`. Defaults to ``'none'``.
+        state_stride (int): cells of F along one side of a cell of the hidden state, see :class:`HeatmapLSTM`. Defaults
+            to 1, as in the paper.
         stop_threshold (float): omega, in (0, 1), in training and at inference. Defaults to sigmoid(-1), about 0.27.
         max_instances (int): most people per image, in training (longer sequences are cut) and at inference (with a
             warning). Defaults to 30, as in the toolbox's AE configs.
@@ -78,6 +82,8 @@ class RecurrentPoseHead(BaseHead):
         hidden_channels: tuple[int, ...] = (68, 34, 17),
         feedback_passes: int = 2,
         kernel_size: int = 3,
+        context: str = 'none',
+        state_stride: int = 1,
         stop_threshold: float = 1 / (1 + math.e),
         max_instances: int = 30,
         max_train_instances: int | None = None,
@@ -118,7 +124,15 @@ class RecurrentPoseHead(BaseHead):
         self.norm = None
         if feature_norm is not None:
             self.norm = MODELS.build(dict(feature_norm, num_features=in_channels))
-        self.rnn = RecurrentDecoder(in_channels, num_keypoints, hidden_channels, feedback_passes, kernel_size)
+        self.rnn = RecurrentDecoder(
+            in_channels,
+            num_keypoints,
+            hidden_channels,
+            feedback_passes,
+            kernel_size,
+            context=context,
+            state_stride=state_stride,
+        )
         self.refiner = None
         if second_lstm is not None:
             self.refiner = SequenceRefiner(in_channels, num_keypoints, **second_lstm)
@@ -333,10 +347,10 @@ class RecurrentPoseHead(BaseHead):
         features = self._features(feats)
         sequence = self._sequence(batch_data_samples, features)
         if self.chunk_size is None:
-            (parts,) = sequence.chunks(*sequence.static_gates(features))
+            (parts,) = sequence.chunks(*sequence.static_maps(features))
             total, parts = sum(parts.values()), {name: part.detach() for name, part in parts.items()}
         elif self.chunk_step is None:
-            gates, parameters = sequence.static_gates(features), sequence.parameters()
+            gates, parameters = sequence.static_maps(features), sequence.parameters()
             total, parts = backprop_in_chunks(sequence.chunks, gates, parameters, self.chunk_loss_scale)
         else:
             total, parts = backprop_with_steps(

@@ -82,6 +82,8 @@ class SequenceRefiner(HeatmapLSTM):
         kernel_size (int): of the ConvLSTM's convolutions. Defaults to 3.
         order (str): one of ``ORDERS``, see :func:`order_people`. Defaults to ``'learned'``.
         noise (float): its own heatmaps begin as U[0, noise]. Defaults to 0.1.
+        context (str): see :class:`HeatmapLSTM`. Defaults to ``'none'``.
+        state_stride (int): see :class:`HeatmapLSTM`. Defaults to 1.
 
     Raises:
         ValueError: for an unknown order, or layers that cannot be built.
@@ -96,23 +98,33 @@ class SequenceRefiner(HeatmapLSTM):
         kernel_size: int = 3,
         order: str = 'learned',
         noise: float = 0.1,
+        context: str = 'none',
+        state_stride: int = 1,
     ) -> None:
         if order not in ORDERS:
             raise ValueError(f'order of LSTM2 is {order!r}; use one of {ORDERS}.')
         super().__init__(
-            feature_channels, num_keypoints, hidden_channels, feedback_passes, kernel_size, noise, num_keypoints
+            feature_channels,
+            num_keypoints,
+            hidden_channels,
+            feedback_passes,
+            kernel_size,
+            noise,
+            given_channels=num_keypoints,
+            context=context,
+            state_stride=state_stride,
         )
         self.order = order
 
     def refine_chunk(
-        self, static_gates: Tensor, states: list[State], heatmaps: Tensor, confidence: Tensor, present: Tensor
+        self, static_maps: Tensor, states: list[State], heatmaps: Tensor, confidence: Tensor, present: Tensor
     ) -> tuple[Tensor, list[State]]:
         """Training: the people of a chunk, in the chosen order within the chunk.
 
         An image that has fewer people than the chunk has steps keeps its hidden state when it has shown them all.
 
         Args:
-            static_gates (Tensor): from :meth:`start`.
+            static_maps (Tensor): from :meth:`start`.
             states (list[tuple[Tensor, Tensor]]): h and c of each layer, of the chunk before.
             heatmaps (Tensor): (B, T, K, H, W), of LSTM1.
             confidence (Tensor): (B, T), stop logits of LSTM1.
@@ -127,7 +139,7 @@ class SequenceRefiner(HeatmapLSTM):
         shown, still = rearrange(heatmaps, order), rearrange(present, order)
         refined = []
         for place in range(shown.shape[1]):
-            maps, new_states = self.run_passes(static_gates, states, given=shown[:, place])
+            maps, new_states = self.run_passes(static_maps, states, given=shown[:, place])
             refined.append(maps)
             going_on = still[:, place, None, None, None]
             states = [
@@ -162,7 +174,7 @@ class SequenceRefiner(HeatmapLSTM):
     ) -> list[tuple[Tensor, Tensor]]:
         shown = [self._in_order(*found, seed) for found in people]
         images = [image for image, (_, probabilities) in enumerate(shown) if len(probabilities)]
-        static_gates, states = self.start(features[images])
+        static_maps, states = self.start(features[images])
         generator = torch.Generator(features.device).manual_seed(seed)
         refined = [[] for _ in people]
         for place in range(max((len(probabilities) for _, probabilities in shown), default=0)):
@@ -170,11 +182,11 @@ class SequenceRefiner(HeatmapLSTM):
             if len(going_on) < len(images):
                 images = [images[row] for row in going_on]
                 rows = torch.tensor(going_on, device=features.device)  # as in RecurrentDecoder
-                static_gates = static_gates[rows]
+                static_maps = static_maps[rows]
                 states = [(h[rows], c[rows]) for h, c in states]
             noise = self.draw_noise(1, *features.shape[-2:], generator).expand(len(images), -1, -1, -1)
             given = torch.stack([shown[image][0][place] for image in images])
-            heatmaps, states = self.run_passes(static_gates, states, noise, given)
+            heatmaps, states = self.run_passes(static_maps, states, noise, given)
             for row, image in enumerate(images):
                 refined[image].append(heatmaps[row])
         return [

@@ -127,28 +127,28 @@ class TrainingSequence:
         """
         return [*self.decoder.parameters(), *(self.refiner.parameters() if self.refiner else [])]
 
-    def static_gates(self, features: Tensor) -> list[Tensor]:
-        """The features' share of the gates, see :meth:`ConvLSTMCell.static_gates`.
+    def static_maps(self, features: Tensor) -> list[Tensor]:
+        """What is computed once per image, see :meth:`HeatmapLSTM.static_maps`.
 
         Args:
             features (Tensor): (B, C, H, W).
 
         Returns:
-            list[Tensor]: LSTM1's and, if there is one, LSTM2's, each (B, 4 D, H, W).
+            list[Tensor]: LSTM1's and, if there is one, LSTM2's.
         """
-        return [part.lstm.static_gates(features) for part in (self.decoder, self.refiner) if part]
+        return [part.static_maps(features) for part in (self.decoder, self.refiner) if part]
 
-    def chunks(self, *static_gates: Tensor) -> Iterator[dict[str, Tensor]]:
+    def chunks(self, *static_maps: Tensor) -> Iterator[dict[str, Tensor]]:
         """Algorithm 1, lines 1 to 19, but for the optimizer. ``done`` tells whether the last chunk has been run.
 
         Args:
-            *static_gates (Tensor): (B, 4 D, H, W) each, from :meth:`static_gates`.
+            *static_maps (Tensor): from :meth:`static_maps`.
 
         Yields:
             dict[str, Tensor]: scalars ``heatmap``, ``stop`` and, with LSTM2, ``heatmap2``, averages over the batch; the
             caller back-propagates their sum before it asks for the next chunk, or keeps the graph by adding them up.
         """
-        yield from self._chunks(lambda: static_gates)
+        yield from self._chunks(lambda: static_maps)
 
     def chunks_afresh(self, features: Tensor) -> Iterator[dict[str, Tensor]]:
         """As :meth:`chunks`, for callers that change the weights after a chunk: the gates are computed for each.
@@ -159,7 +159,7 @@ class TrainingSequence:
         Yields:
             dict[str, Tensor]: as :meth:`chunks`.
         """
-        yield from self._chunks(lambda: self.static_gates(features))
+        yield from self._chunks(lambda: self.static_maps(features))
 
     def _chunks(self, gates_of_now: Callable[[], list[Tensor]]) -> Iterator[dict[str, Tensor]]:
         gates = gates_of_now()
@@ -176,9 +176,8 @@ class TrainingSequence:
             states = [[(h.detach(), c.detach()) for h, c in part] for part in states]
             gates = gates_of_now()
 
-    def _start(self, static_gates: list[Tensor]) -> list[list[State]]:
-        batch, _, height, width = static_gates[0].shape
-        device = static_gates[0].device
+    def _start(self, static_maps: list[Tensor]) -> list[list[State]]:
+        batch, device = len(static_maps[0]), static_maps[0].device
         counts = self.targets.counts
         self.steps_done, self.done = 0, False
         self.z = torch.tensor(counts, device=device)
@@ -190,31 +189,31 @@ class TrainingSequence:
         if self.curriculum.teacher_forcing:
             # The true people in an order that is drawn for each image, those beyond its count last.
             self.forced_order = torch.rand(self.free.shape, device=device).masked_fill(~self.free, 2.0).argsort(dim=1)
-        return [part.lstm.initial_state(batch, height, width) for part in (self.decoder, self.refiner) if part]
+        parts = [part for part in (self.decoder, self.refiner) if part]
+        return [part.initial_state(maps) for part, maps in zip(parts, static_maps)]
 
     def _anyone_running(self) -> bool:
         if self.steps_done < self.steps_sure:
             return True
         return self.steps_done < self.max_steps and bool(self.running.any())
 
-    def _run_chunk(self, static_gates: Tensor, states: list[State]) -> tuple[list[State], dict[str, Tensor]]:
+    def _run_chunk(self, static_maps: Tensor, states: list[State]) -> tuple[list[State], dict[str, Tensor]]:
         """Up to T people; each of the chunk's values gets the shape (B, T, ...)."""
         columns = {'heatmaps': [], 'logits': [], 'running': [], 'is_person': [], 'candidates': []}
         size = self.rules.chunk_size or self.max_steps
         while not self.done and len(columns['logits']) < size:
-            heatmaps, logits, states = self.decoder.step(static_gates, states, self._first_pass(static_gates))
+            heatmaps, logits, states = self.decoder.step(static_maps, states, self._first_pass(static_maps))
             values = self._keep_count(logits.detach())
             for name, value in dict(values, heatmaps=heatmaps, logits=logits).items():
                 columns[name].append(value)
             self.done = not self._anyone_running()
         return states, {name: torch.stack(values, dim=1) for name, values in columns.items()}
 
-    def _first_pass(self, static_gates: Tensor) -> Tensor | None:
+    def _first_pass(self, static_maps: Tensor) -> Tensor | None:
         """What is fed back in the first pass of the next step: noise, or by chance a true person."""
         if not self.curriculum.teacher_forcing or self.steps_done >= self.free.shape[1]:
             return None
-        batch, _, height, width = static_gates.shape
-        noise = self.decoder.draw_noise(batch, height, width)
+        batch, noise = len(static_maps), self.decoder.noise_for(static_maps)
         person = self.forced_order[:, self.steps_done]
         chance = torch.rand(batch, device=noise.device) < self.curriculum.teacher_forcing
         forced = chance & (self.steps_done < self.z)

@@ -245,7 +245,7 @@ def test_the_checkpoint_is_the_last_one_of_the_training():
     [
         (dict(tables=['5', '9']), 'there is no table 9; choose some of 1 2 .*figure6'),
         (dict(tables=[]), 'no table is named; choose some of 1 2'),
-        (dict(data='mars'), '--data mars is unknown; use crowd or coco'),
+        (dict(data='mars'), '--data mars is unknown; use crowd or crowdbench or coco'),
         (dict(seeds=[0, -1]), '--seeds 0 -1: name different numbers'),
         (dict(seeds=[1, 1]), '--seeds 1 1: name different numbers'),
         (dict(options=['model.head']), '--cfg-options model.head: write KEY=VALUE'),

@@ -149,6 +149,8 @@ def test_the_head_trains_without_the_stop_loss_until_it_begins(tmp_path):
         (GrowSequenceHook(2, 100), 99, 2),
         (GrowSequenceHook(2, 100), 100, 3),
         (GrowSequenceHook(2, 100), 2800, 30),
+        (GrowSequenceHook(1, 100, doubles=True), 99, 1),
+        (GrowSequenceHook(1, 100, doubles=True), 499, 16),
         (LateStopLossHook(0), 0, True),
         (LateStopLossHook(50), 49, False),
         (LateStopLossHook(50), 50, True),

@@ -83,7 +83,7 @@ class CurriculumHook(Hook):
 
 @HOOKS.register_module()
 class GrowSequenceHook(CurriculumHook):
-    """Training sequences begin with few people and grow by one at a time.
+    """Training sequences begin with few people and grow by one at a time, or double.
 
     Where to look next can be learned on the first two people; thirty steps of an untrained network teach little and
     cost as much as those of a trained one. Salvador et al. (2017), "Recurrent Neural Networks for Semantic Instance
@@ -91,8 +91,9 @@ class GrowSequenceHook(CurriculumHook):
 
     Args:
         start (int): most people per image at first, >= 1.
-        every (int): iterations, or epochs, until it is one more, >= 1.
+        every (int): iterations, or epochs, until there are more, >= 1.
         by_epoch (bool): ``every`` counts epochs. Defaults to False.
+        doubles (bool): twice as many every time instead of one more, for data with crowds. Defaults to False.
 
     Raises:
         ValueError: for settings that cannot be.
@@ -100,12 +101,13 @@ class GrowSequenceHook(CurriculumHook):
 
     field = 'max_people'
 
-    def __init__(self, start: int, every: int, by_epoch: bool = False) -> None:
+    def __init__(self, start: int, every: int, by_epoch: bool = False, doubles: bool = False) -> None:
         super().__init__(by_epoch)
         _refuse_below('GrowSequenceHook.start', start, 1)
         _refuse_below('GrowSequenceHook.every', every, 1)
         self.start = start
         self.every = every
+        self.doubles = doubles
 
     def value_at(self, done: int) -> int:
         """Most people per image.
@@ -116,7 +118,8 @@ class GrowSequenceHook(CurriculumHook):
         Returns:
             int: for the next iteration.
         """
-        return self.start + done // self.every
+        grown = done // self.every
+        return self.start * 2**grown if self.doubles else self.start + grown
 
 
 @HOOKS.register_module()

@@ -13,9 +13,10 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from rnnpose_plugin.apis import benchmark_decoder, benchmark_pipeline
+from rnnpose_plugin.apis import benchmark_decoder, benchmark_growth, benchmark_pipeline, benchmark_training
 from rnnpose_plugin.apis.benchmark import SIZES, Clock, Row, growth_exponent, in_ms, machine, write_report
 from rnnpose_plugin.apis.benchmark_decoder import CountedDecoder, PlainDecoder, make_decoder, make_features
+from rnnpose_plugin.models.recurrent_decoder import RecurrentDecoder
 
 ROOT = Path(__file__).parents[1]
 CLOCK = Clock('cpu', turns=1)
@@ -78,9 +79,13 @@ def test_the_counted_decoder_computes_what_a_decoder_computes():
         torch.testing.assert_close(maps, others[: len(maps)], rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize('case', ['hoist', 'batch_decoding', 'matching', 'chunk_time', 'growth', 'memory'])
+@pytest.mark.parametrize(
+    'case',
+    [benchmark_decoder.hoist, benchmark_decoder.batch_decoding, benchmark_training.matching,
+     benchmark_training.chunk_time, benchmark_training.memory, benchmark_growth.growth],
+)  # fmt: skip
 def test_cases_of_the_decoder(case):
-    result = getattr(benchmark_decoder, case)('tiny', CLOCK)
+    result = case('tiny', CLOCK)
     assert result['rows'] and all(math.isfinite(row.value) and row.size == 'tiny' for row in result['rows'])
     assert all(row.target for row in result['rows'])
 
@@ -95,6 +100,21 @@ def test_a_plain_step_with_other_numbers_is_found_out(monkeypatch):
 def _but_for_passes(self, name, value):
     if name != 'feedback_passes':
         torch.nn.Module.__setattr__(self, name, value)
+
+
+@pytest.mark.parametrize(('factor', 'told'), [(1.001, '0.001'), (math.nan, 'nan')])
+def test_slightly_wrong_gradients_are_found_out(monkeypatch, factor, told):
+    """Those of one layer, which are at most 0.005, so that a thousandth of them is less than 1e-5."""
+
+    def with_a_wrong_gradient(size, device, kind=RecurrentDecoder, training=False):
+        decoder = make_decoder(size, device, kind, training)
+        if kind is RecurrentDecoder:
+            decoder.to_heatmaps.weight.register_hook(lambda gradient: factor * gradient)
+        return decoder
+
+    monkeypatch.setattr(benchmark_decoder, 'make_decoder', with_a_wrong_gradient)
+    with pytest.raises(ArithmeticError, match=f'is off the plain one by a relative {told};'):
+        benchmark_decoder.hoist('tiny', CLOCK)
 
 
 def test_targets_are_counted_in_bytes():
@@ -208,5 +228,5 @@ def test_bad_arguments(tmp_path, arguments, sentence):
 @pytest.mark.slow
 def test_memory_at_the_papers_size():
     """30 people at 128 x 128 cells: a figure that does not depend on the machine's speed."""
-    rows = benchmark_decoder.memory('paper', CLOCK)['rows']
+    rows = benchmark_training.memory('paper', CLOCK)['rows']
     assert [row.met for row in rows] == ['yes', 'yes'], rows

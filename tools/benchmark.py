@@ -14,7 +14,9 @@ import torch
 
 from rnnpose_plugin.apis import benchmark_decoder as decoder
 from rnnpose_plugin.apis import benchmark_pipeline as pipeline
+from rnnpose_plugin.apis import benchmark_training as training
 from rnnpose_plugin.apis.benchmark import SIZES, Clock, machine, write_report
+from rnnpose_plugin.apis.benchmark_growth import growth
 from rnnpose_plugin.apis.report import one_sentence_errors
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -23,11 +25,11 @@ CASES = {
     'hoist': (decoder.hoist, ('paper', 'crowd')),
     'batch': (decoder.batch_decoding, ('paper', 'crowd')),
     'targets': (pipeline.targets, ('paper',)),
-    'matching': (decoder.matching, ('paper', 'crowd')),
-    'memory': (decoder.memory, ('paper',)),
-    'chunks': (decoder.chunk_time, ('paper', 'crowd')),
+    'matching': (training.matching, ('paper', 'crowd')),
+    'memory': (training.memory, ('paper',)),
+    'chunks': (training.chunk_time, ('paper', 'crowd')),
     'people': (pipeline.whole_image, ('paper', 'crowd')),
-    'growth': (decoder.growth, ('paper',)),
+    'growth': (growth, ('paper',)),
     'options': (decoder.options, ('paper', 'crowd')),
 }
 

@@ -1,4 +1,4 @@
-# The recurrent decoder on CrowdBench, on the frozen features of ae_hg_crowdbench.py.
+# The paper's decoder on CrowdBench, on the frozen features of ae_hg_crowdbench.py, by the recipe of docs/recipes.md.
 _base_ = ['rnnpose_hg_crowd.py']
 
 data_root = 'data/crowdbench/'
@@ -7,7 +7,8 @@ heatmap_size = (32, 32)
 codec = dict(_base_.codec, input_size=input_size, heatmap_size=heatmap_size)
 model = dict(
     backbone=dict(init_cfg=dict(checkpoint='work_dirs/ae_hg_crowdbench/epoch_12.pth')),
-    head=dict(decoder=codec),
+    neck=dict(in_index=[-1]),
+    head=dict(in_channels=68, heatmap_loss=dict(foreground_weight=8), decoder=codec),
 )
 
 load, fit, flip = _base_.augmentation
@@ -27,3 +28,6 @@ train_dataloader = dict(
 )
 val_dataloader = dict(dataset=dict(data_root=data_root, pipeline=test_pipeline))
 test_dataloader = dict(dataset=dict(data_root=data_root, pipeline=test_pipeline))
+
+# 1 person in a picture, then 2, 4, 8 and, for the last two fifths of the iterations, all.
+custom_hooks = [*_base_.custom_hooks, dict(type='GrowSequenceHook', start=1, every=900, doubles=True)]

@@ -1,4 +1,7 @@
-"""The main job on data made here: crowd, AE features, recurrent decoder, test, table and picture."""
+"""The main job on data made here: crowd, AE features, recurrent decoder, test, table and picture.
+
+With ``--fast`` nothing is trained: the model of ``model_zoo`` is tested on the first pictures of CrowdBench.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,23 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from rnnpose_plugin.apis.crowd_job import FOLDER, RNN, SPLITS, last_checkpoint, shared_stages
 from rnnpose_plugin.apis.report import one_sentence_errors
 from rnnpose_plugin.apis.stages import Stage, run_stages
+from rnnpose_plugin.datasets.synthetic_crowd import CROWDBENCH_COUNTS
 
 ROOT = Path(__file__).resolve().parent.parent
 COLUMNS = {'AP': 'coco/AP', 'AP50': 'coco/AP .5', 'AP75': 'coco/AP .75', 'AR': 'coco/AR'}
 PICTURES = [f'data/crowd/occluded/00000{i}.png' for i in (1, 2, 3, 4)] + ['data/crowd/plain/000001.png']
+
+
+FAST_FOLDER, FAST_DATA, FAST_COUNT = 'work_dirs/demo_fast', 'data/crowdbench_slice', 40
+SHIPPED, SHIPPED_CONFIG = 'model_zoo/rnnpose_context_crowdbench.pth', 'configs/rnnpose_context_crowdbench.py'
+FAST_SPLITS = ('plain', 'occluded', 'crowded')
+FAST_PICTURES = ('occluded/000001', 'occluded/000002', 'crowded/000001', 'plain/000001')
 
 
 def stages() -> list[Stage]:
@@ -34,11 +45,33 @@ def stages() -> list[Stage]:
     return [*shared_stages(), *test, Stage('draw', draw, RNN, inputs=made)]
 
 
-def table() -> str:
+def fast_stages() -> list[Stage]:
+    """Slices of CrowdBench's test splits, and the shipped model on them."""
+    counts = [f'--{split}={FAST_COUNT if split in FAST_SPLITS else 0}' for split in CROWDBENCH_COUNTS]
+    crowd = Stage('crowd', ['tools/make_crowd.py', '--crowdbench', '--out', FAST_DATA, *counts])
+    test = [
+        Stage(
+            f'test_{split}',
+            ['tools/test.py', SHIPPED_CONFIG, SHIPPED, '--work-dir', FAST_FOLDER,
+             '--out', f'{FAST_FOLDER}/{split}.json',
+             '--cfg-options', f'test_dataloader.dataset.data_root={FAST_DATA}/',
+             f'test_dataloader.dataset.ann_file=annotations/{split}.json',
+             f'test_dataloader.dataset.data_prefix.img={split}/'],
+            SHIPPED_CONFIG,
+            inputs=(SHIPPED,),
+        )
+        for split in FAST_SPLITS
+    ]  # fmt: skip
+    pictures = [f'{FAST_DATA}/{name}.png' for name in FAST_PICTURES]
+    draw = ['tools/draw_steps.py', SHIPPED_CONFIG, SHIPPED, *pictures, '--out', f'{FAST_FOLDER}/steps.png']
+    return [crowd, *test, Stage('draw', draw, SHIPPED_CONFIG, inputs=(SHIPPED,))]
+
+
+def table(folder: str, splits: Iterable[str]) -> str:
     """The test results, one line per split."""
     lines = [f'{"split":<10}' + ''.join(f'{name:>7}' for name in COLUMNS) + '   people found/true']
-    for split in SPLITS:
-        metrics = json.loads(Path(FOLDER, f'{split}.json').read_text())
+    for split in splits:
+        metrics = json.loads(Path(folder, f'{split}.json').read_text())
         figures = ''.join(f'{100 * metrics[key]:7.1f}' for key in COLUMNS.values())
         lines.append(f'{split:<10}{figures}   {metrics["people/found"]:.0f}/{metrics["people/true"]:.0f}')
     return '\n'.join(lines)
@@ -48,14 +81,16 @@ def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--fresh', action='store_true', help='repeat finished stages')
+    parser.add_argument('--fast', action='store_true', help='train nothing: test the model of model_zoo')
     args = parser.parse_args()
     os.chdir(ROOT)
-    with one_sentence_errors(FOLDER):
+    folder, splits = (FAST_FOLDER, FAST_SPLITS) if args.fast else (FOLDER, SPLITS)
+    with one_sentence_errors(folder):
         try:
-            run_stages(stages(), FOLDER, args.fresh)
+            run_stages(fast_stages() if args.fast else stages(), folder, args.fresh)
         except KeyboardInterrupt:
             sys.exit('stopped; the same command goes on from here')
-        print(f'\n{table()}\n\nsteps of the decoder: {FOLDER}/steps.png')
+        print(f'\n{table(folder, splits)}\n\nsteps of the decoder: {folder}/steps.png')
 
 
 if __name__ == '__main__':

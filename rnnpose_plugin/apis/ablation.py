@@ -101,6 +101,9 @@ class Ablation:
             raise ValueError(f'{what}; choose some of {" ".join(PAPER_TABLES)}')
         if data not in SPLITS:
             raise ValueError(f'--data {data} is unknown; use {" or ".join(SPLITS)}')
+        for name in tables:
+            if data not in (PAPER_TABLES[name].data or SPLITS):
+                raise ValueError(f'table {name} cannot be made on {data}; use {" or ".join(PAPER_TABLES[name].data)}')
         if min(seeds, default=-1) < 0 or len(set(seeds)) < len(seeds):
             raise ValueError(f'--seeds {" ".join(map(str, seeds))}: name different numbers of 0 and more')
         self.tables, self.data, self.seeds, self.options = list(tables), data, list(seeds), list(options)
@@ -204,8 +207,10 @@ class Ablation:
             return tests
         command = ['tools/train.py', _path(run.train), '--no-validate', '--work-dir', f'{folder}/train']
         command += ['--cfg-options', *self.options, f'randomness.seed={run.seed}']
-        backbone = read_config(_path(run.train)).model.backbone.get('init_cfg')
+        cfg = read_config(_path(run.train))
+        backbone = cfg.model.backbone.get('init_cfg')
         inputs = (backbone['checkpoint'],) if isinstance(backbone, dict) and 'checkpoint' in backbone else ()
+        inputs += (cfg.load_from,) if cfg.load_from else ()
         return [Stage('train', command, _path(run.train), f'{folder}/train', inputs), *tests]
 
     def _options_of(self, run: Run) -> list[str]:

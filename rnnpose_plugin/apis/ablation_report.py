@@ -109,7 +109,7 @@ def reason_against_paper(data: str, options: list[str]) -> str:
     """
     changes = [option for option in options if option.split('=')[0].split('.')[-1] not in HARMLESS_OPTIONS]
     changed = f'the configs were changed by {" ".join(changes)}' if changes else ''
-    if data == 'crowd':
+    if data != 'coco':
         return f'{CROWD_REASON}; {changed}' if changed else CROWD_REASON
     return f'not comparable: {changed}' if changed else ''
 
@@ -214,7 +214,8 @@ class Footnotes:
 
 
 def _notes(table: Table, data: str) -> list[str]:
-    return [note for note in (table.note, table.crowd_note if data == 'crowd' else '') if note]
+    synthetic = table.synthetic_note if data != 'coco' else ''
+    return [note for note in (table.note, synthetic, table.crowd_note if data == 'crowd' else '') if note]
 
 
 def _failures(ablation: Ablation, table: Table) -> dict[Run, str]:

@@ -28,7 +28,7 @@ import torch
 from mmpose.models.backbones import HourglassAENet
 from torch import Tensor
 
-from .report import is_disk_full
+from .publish import write_checkpoint
 
 # What the images go through before the network, for PoseDataPreprocessor. Both networks want RGB.
 PREPROCESSING = {
@@ -86,7 +86,7 @@ def convert_file(source_file: str, target_file: str, source: str = 'auto', force
         source = detect_source(weights, source_file)
     state_dict, backbone = convert_weights(weights, source, source_file)
     meta = dict(source=source, backbone=backbone, data_preprocessor=PREPROCESSING[source])
-    _write(dict(state_dict=state_dict, meta=meta), target_file)
+    write_checkpoint(dict(state_dict=state_dict, meta=meta), target_file)
     return meta
 
 
@@ -262,19 +262,3 @@ def _sizes(weights: dict[str, Tensor], source: str, path: str) -> dict:
 def _count(names: list[str], what: str) -> str:
     shown = ', '.join(names[:3]) + (', ...' if len(names) > 3 else '')
     return f'{len(names)} weight{"s" * (len(names) > 1)} {what} ({shown})' if names else ''
-
-
-def _write(checkpoint: dict, path: str) -> None:
-    """Under another name first, so that a full disk or Ctrl-C leaves no part of a file under the right one."""
-    unfinished = f'{path}.unfinished'
-    try:
-        with open(unfinished, 'wb') as file:
-            torch.save(checkpoint, file)
-        os.replace(unfinished, path)
-    except Exception as error:
-        if is_disk_full(error) or is_disk_full(error.__context__):  # torch's own writer fails after the first error
-            raise OSError(f'no space left to write {path} (disk full, quota or file-size limit); free some') from error
-        raise
-    finally:
-        if os.path.exists(unfinished):
-            os.remove(unfinished)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import os
+import re
 from typing import Any
 
 from mmengine.config import Config, DictAction
@@ -60,7 +61,8 @@ def read_config(path: str) -> Config:
     except FileNotFoundError as error:
         base = os.path.normpath(error.filename or str(error))
         chosen = os.environ.get('ABLATION_DATA')
-        hint = f'; ABLATION_DATA={chosen} asks for it, use coco or crowd' if base.endswith(f'_hg_{chosen}.py') else ''
+        asks = re.search(f'_{chosen}(_longer)?\\.py$', base)
+        hint = f'; ABLATION_DATA={chosen} asks for it, use coco, crowd or crowdbench' if asks else ''
         raise FileNotFoundError(f'config {path} is built on {base}, which does not exist{hint}') from None
 
 

@@ -1,0 +1,72 @@
+"""A checkpoint made small enough to be handed out: weights in float16 and what testing needs, no more."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import torch
+
+from .checkpoint_file import check_checkpoint_file
+from .report import is_disk_full
+
+KEPT = ('cfg', 'dataset_meta', 'data_preprocessor', 'epoch', 'iter', 'seed', 'mmengine_version')
+
+
+def publish(source: str, target: str) -> dict[str, str | int]:
+    """Write the smaller file. A model that loads it has float32 weights again, rounded to float16.
+
+    Where an ``EMAHook`` was in the training, ``state_dict`` holds the averaged weights, and so does the file.
+
+    Args:
+        source (str): a checkpoint of ``tools/train.py``.
+        target (str): the file to write.
+
+    Returns:
+        dict[str, str | int]: ``bytes`` and ``sha256`` of the file.
+
+    Raises:
+        FileNotFoundError: if there is no such checkpoint.
+        ValueError: if it is damaged, or a weight is too large for float16.
+    """
+    check_checkpoint_file(source)
+    checkpoint = torch.load(source, map_location='cpu', weights_only=False)
+    weights = {name: _halved(name, value) for name, value in checkpoint['state_dict'].items()}
+    meta = {key: checkpoint['meta'][key] for key in KEPT if key in checkpoint['meta']}
+    write_checkpoint(dict(state_dict=weights, meta=meta), target)
+    content = Path(target).read_bytes()
+    return dict(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+
+
+def write_checkpoint(checkpoint: dict, path: str) -> None:
+    """Write a file under another name first, so that a full disk or Ctrl-C leaves no part of one under the right name.
+
+    Args:
+        checkpoint (dict): What is saved.
+        path (str): The file, replaced if it is there.
+
+    Raises:
+        OSError: if there is no space left.
+    """
+    unfinished = f'{path}.unfinished'
+    try:
+        with open(unfinished, 'wb') as file:
+            torch.save(checkpoint, file)
+        os.replace(unfinished, path)
+    except Exception as error:
+        if is_disk_full(error) or is_disk_full(error.__context__):  # torch's own writer fails after the first error
+            raise OSError(f'no space left to write {path} (disk full, quota or file-size limit); free some') from error
+        raise
+    finally:
+        if os.path.exists(unfinished):
+            os.remove(unfinished)
+
+
+def _halved(name: str, value: torch.Tensor) -> torch.Tensor:
+    if not value.is_floating_point():
+        return value
+    half = value.half()
+    if not half.isfinite().all():
+        raise ValueError(f'weight {name} reaches {value.abs().max():.3g}, more than float16 holds; publish it as it is')
+    return half

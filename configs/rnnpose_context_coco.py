@@ -1,4 +1,4 @@
-# As rnnpose_hg_coco.py, with the decoder that did best on CrowdBench (README). Never trained on COCO here.
+# Our decoder by the paper's recipe: every cell is told of the whole picture. Never trained on COCO here.
 _base_ = ['rnnpose_hg_coco.py']
 
-model = dict(head=dict(context='read', state_stride=2))
+model = dict(head=dict(context='read'))

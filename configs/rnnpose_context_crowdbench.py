@@ -1,5 +1,4 @@
-# Our decoder on CrowdBench: every cell is told of the whole picture, and the ConvLSTM's grid is half as fine, which
-# pays for wider layers.
+# Our decoder on CrowdBench: as the paper's, but every cell is told of the whole picture before each pass.
 _base_ = ['rnnpose_hg_crowdbench.py']
 
-model = dict(head=dict(context='read', state_stride=2, hidden_channels=(48, 40, 48)))
+model = dict(head=dict(context='read'))

@@ -84,9 +84,8 @@ CHANGES = {
     'sgd_approximate': {f'{CHUNK}.chunk_size': 4, 'train_dataloader.dataset.pipeline': 'SmallGroups first'},
     'multiscale': {**LSTM2, **MULTISCALE, 'model.test_cfg.ae_refinement': True, 'model.neck.ae_channels': 34},
     'context': {},
-    'context_read': {'model.head.context': 'read'},
     'context_pooled': {'model.head.context': 'pooled'},
-    'coarse': {'model.head.context': 'none'},
+    'coarse': {'model.head.state_stride': 2, 'model.head.hidden_channels': (48, 40, 48)},
     'ae': {},
     'ae_longer': {},
     'ae_multiscale': {

@@ -210,11 +210,10 @@ PAPER_TABLES = {
         (
             Row("the paper's decoder", 'base'),
             Row('told of the hidden states', 'context_pooled'),
-            Row('told what lies under the heatmaps too', 'context_read'),
-            Row('coarser grid', 'coarse'),
-            Row('both of the last', 'context'),
+            Row('told what lies under its heatmaps too', 'context'),
+            Row('the same on a coarser grid', 'coarse'),
         ),
-        note="not the paper's; the rows on the coarser grid have wider layers, which cost about the same time",
+        note="not the paper's; on the coarser grid the layers are wider, at about the same cost",
     ),
     'ae': Table(
         'the decoders and Associative Embedding (AE), each trained for the same time from one AE network',

@@ -29,5 +29,5 @@ train_dataloader = dict(
 val_dataloader = dict(dataset=dict(data_root=data_root, pipeline=test_pipeline))
 test_dataloader = dict(dataset=dict(data_root=data_root, pipeline=test_pipeline))
 
-# 1 person in a picture, then 2, 4, 8 and, for the last two fifths of the iterations, all.
-custom_hooks = [*_base_.custom_hooks, dict(type='GrowSequenceHook', start=1, every=900, doubles=True)]
+# At most 1 person of a picture, then 2, 4, 8 and, for the last 800 of the 6,000 iterations, all.
+custom_hooks = [*_base_.custom_hooks, dict(type='GrowSequenceHook', start=1, every=1300, doubles=True)]

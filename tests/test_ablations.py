@@ -85,7 +85,8 @@ CHANGES = {
     'multiscale': {**LSTM2, **MULTISCALE, 'model.test_cfg.ae_refinement': True, 'model.neck.ae_channels': 34},
     'context': {},
     'context_pooled': {'model.head.context': 'pooled'},
-    'coarse': {'model.head.state_stride': 2, 'model.head.hidden_channels': (48, 40, 48)},
+    'context_read': {'model.head.context': 'read'},
+    'coarse': {'model.head.context': 'none'},
     'ae': {},
     'ae_longer': {},
     'ae_multiscale': {

@@ -18,7 +18,7 @@ COUNTS = [5, 2]
 
 def make(chunk_size, **settings):
     torch.manual_seed(0)
-    decoder = RecurrentDecoder(C, K, hidden_channels=(6, 4), **settings).double()
+    decoder = RecurrentDecoder(C, K, **{'hidden_channels': (6, 4), **settings}).double()
     for parameter in decoder.context.parameters():  # zero at the start, and then nothing would come through
         torch.nn.init.normal_(parameter, std=0.3)
     decoder.to_stop.bias.data.fill_(-9)  # sequences end at z + 1
@@ -60,7 +60,12 @@ def assert_same(ours, expected):
 
 
 @pytest.mark.parametrize(
-    'settings', [dict(context='pooled'), dict(context='read'), dict(context='read', state_stride=2)]
+    'settings',
+    [
+        dict(context='pooled'),
+        dict(context='read'),
+        dict(context='read', hidden_channels=(6, 5, 4), layer_strides=(1, 2, 1)),
+    ],
 )
 def test_chunks_reach_what_the_context_reads(settings):
     expected, gradients = by_hand(2, **settings)

@@ -1,4 +1,4 @@
-"""The whole-picture context and the coarser grid of the hidden state, against loops that share no code with them."""
+"""The whole-picture context and layers on coarser grids, against loops that share no code with them."""
 
 import pytest
 import torch
@@ -12,39 +12,50 @@ from rnnpose_plugin.models.second_lstm import SequenceRefiner
 
 N, C, K, H, W = 2, 5, 3, 8, 12
 HIDDEN = (6, 4)
+COARSE = dict(hidden=(6, 5, 4), layer_strides=(1, 4, 1))
 
 
-def make(**settings) -> RecurrentDecoder:
+def make(hidden=HIDDEN, **settings) -> RecurrentDecoder:
     torch.manual_seed(0)
-    decoder = RecurrentDecoder(C, K, HIDDEN, **settings)
+    decoder = RecurrentDecoder(C, K, hidden, **settings)
     for parameter in decoder.context.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     return decoder.eval()
 
 
-def take_apart(maps: torch.Tensor, stride: int) -> torch.Tensor:
-    """Cell (y, x) of channel (c, i, j) is cell (s y + i, s x + j) of c."""
-    parts = [
-        maps[:, c, i::stride, j::stride] for c in range(maps.shape[1]) for i in range(stride) for j in range(stride)
-    ]
-    return torch.stack(parts, dim=1)
+def halved(maps: torch.Tensor) -> torch.Tensor:
+    """Means of 2 x 2 cells."""
+    return (maps[..., ::2, ::2] + maps[..., 1::2, ::2] + maps[..., ::2, 1::2] + maps[..., 1::2, 1::2]) / 4
 
 
-def put_together(maps: torch.Tensor, stride: int) -> torch.Tensor:
-    batch, channels, height, width = maps.shape
-    whole = maps.new_zeros(batch, channels // stride**2, height * stride, width * stride)
-    for channel in range(channels):
-        c, (i, j) = channel // stride**2, divmod(channel % stride**2, stride)
-        whole[:, c, i::stride, j::stride] = maps[:, channel]
-    return whole
+def doubled(maps: torch.Tensor) -> torch.Tensor:
+    """Between the middles of two cells a fine one lies a quarter from the nearer; over the border there is nothing."""
+    for axis in (2, 3):
+        maps = maps.transpose(axis, 3)
+        before = torch.cat([maps[..., :1], maps[..., :-1]], dim=3)
+        after = torch.cat([maps[..., 1:], maps[..., -1:]], dim=3)
+        maps = torch.stack([0.75 * maps + 0.25 * before, 0.75 * maps + 0.25 * after], dim=4).flatten(3)
+        maps = maps.transpose(axis, 3)
+    return maps
+
+
+def inputs_of(states: list, strides: tuple) -> torch.Tensor:
+    """What the next layer takes, for the strides that are tested."""
+    number, h = len(states), states[-1][0]
+    if strides[number] > strides[number - 1]:
+        return halved(h)
+    if strides[number] < strides[number - 1]:
+        beside = {(1, 2, 1): {2: 0}, (1, 2, 4, 4, 2, 1): {4: 1, 5: 0}}[strides][number]
+        return torch.cat([states[beside][0], doubled(h)], dim=1)
+    return h
 
 
 def plain_step(decoder: RecurrentDecoder, features, states, noise):
     """A step written out: whole convolutions, every vector of the context by a loop over images and keypoints."""
-    stride, context = decoder.state_stride, decoder.context
-    features, heatmaps = take_apart(features, stride), take_apart(noise, stride)
+    context, heatmaps = decoder.context, noise
+    gate_channels = [4 * layer.hidden_channels for layer in decoder.lstm.layers]
     for _ in range(decoder.feedback_passes):
-        gates_told = [torch.zeros(N, 4 * hidden) for hidden in HIDDEN]
+        gates_told = [torch.zeros(N, channels) for channels in gate_channels]
         if context.kind != 'none':
             for image in range(N):
                 told = [h[image].flatten(1).max(dim=1).values for h, _ in states]
@@ -58,25 +69,27 @@ def plain_step(decoder: RecurrentDecoder, features, states, noise):
                         read += (kernel @ mean + share * context.to_values.bias) / len(heatmaps[image])
                     told.append(read)
                 made = context.to_gates.weight @ torch.cat(told) + context.to_gates.bias
-                for layer, part in enumerate(made.split([4 * hidden for hidden in HIDDEN])):
+                for layer, part in enumerate(made.split(gate_channels)):
                     gates_told[layer][image] = part
         below, new_states = torch.cat([features, heatmaps], dim=1), []
         for layer, told, (h, c) in zip(decoder.lstm.layers, gates_told, states):
+            if new_states:
+                below = inputs_of(new_states, decoder.lstm.strides)
             inputs = torch.cat([below, h], dim=1)
             gates = F.conv2d(inputs, layer.gates.weight, layer.gates.bias, padding=1) + told[:, :, None, None]
             i, f, o, g = gates.chunk(4, dim=1)
             c = f.sigmoid() * c + i.sigmoid() * g.tanh()
             new_states.append((o.sigmoid() * c.tanh(), c))
-            below = new_states[-1][0]
-        states, heatmaps = new_states, decoder.to_heatmaps(below)
-    return put_together(heatmaps, stride), states
+        states, heatmaps = new_states, decoder.to_heatmaps(new_states[-1][0])
+    return heatmaps, states
 
 
 @pytest.mark.parametrize('trains', [True, False])
-@pytest.mark.parametrize('stride', [1, 2, 4])
+@pytest.mark.parametrize('strides', [None, (1, 2, 1), (1, 2, 4, 4, 2, 1)])
 @pytest.mark.parametrize('context', ['none', 'pooled', 'read'])
-def test_steps_equal_the_written_out_ones(context, stride, trains):
-    decoder = make(context=context, state_stride=stride)
+def test_steps_equal_the_written_out_ones(context, strides, trains):
+    hidden = (6, 5, 7, 3, 2, 4)[: len(strides)] if strides else HIDDEN
+    decoder = make(hidden, context=context, layer_strides=strides)
     features = torch.randn(N, C, H, W)
     with torch.set_grad_enabled(trains):
         static_maps, states = decoder.start(features)
@@ -92,7 +105,7 @@ def test_steps_equal_the_written_out_ones(context, stride, trains):
 
 def test_without_settings_it_is_the_papers():
     decoder = RecurrentDecoder(C, K, HIDDEN)
-    assert decoder.context.kind == 'none' and decoder.state_stride == 1
+    assert decoder.context.kind == 'none' and set(decoder.lstm.strides) == {1}
     assert not [name for name in decoder.state_dict() if 'context' in name]
 
 
@@ -122,7 +135,7 @@ def test_a_far_cell_matters_within_one_step(context):
     assert not torch.allclose(corner(context, 0.0), corner(context, 30.0), atol=1e-4)
 
 
-@pytest.mark.parametrize('settings', [dict(context='read'), dict(state_stride=2), dict(context='read', state_stride=2)])
+@pytest.mark.parametrize('settings', [dict(context='read'), dict(COARSE), dict(COARSE, context='read')])
 def test_images_of_a_batch_do_not_know_of_each_other(settings):
     decoder = make(**settings)
     features = 3 * torch.randn(5, C, H, W)
@@ -138,7 +151,7 @@ def test_images_of_a_batch_do_not_know_of_each_other(settings):
 
 def test_lstm2_knows_both():
     torch.manual_seed(0)
-    refiner = SequenceRefiner(C, K, HIDDEN, feedback_passes=2, context='read', state_stride=2).eval()
+    refiner = SequenceRefiner(C, K, (6, 5, 4), feedback_passes=2, context='read', layer_strides=(1, 4, 1)).eval()
     features, people = torch.randn(1, C, H, W), [(torch.rand(3, K, H, W), torch.rand(3))]
     ((heatmaps, _),) = refiner.refine_people(features, people)
     assert heatmaps.shape == (3, K, H, W)
@@ -149,26 +162,35 @@ def test_lstm2_knows_both():
     [
         (dict(context='all'), "context is 'all'; use one of"),
         (dict(context='read', feedback_passes=0), 'no heatmaps to read by'),
-        (dict(state_stride=0), 'state_stride is 0'),
-        (dict(state_stride=1.5), 'state_stride is 1.5'),
+        (dict(layer_strides=(1, 1)), 'one whole number for each of the 4 layers'),
+        (dict(layer_strides=(1, 0, 1, 1)), 'one whole number for each of the 4 layers'),
+        (dict(layer_strides=(1, 1.5, 1, 1)), 'one whole number for each of the 4 layers'),
+        (dict(layer_strides=(2, 2, 2, 1)), 'the first and the last layer have the grid of F'),
+        (dict(layer_strides=(1, 2, 4, 4)), 'the first and the last layer have the grid of F'),
+        (dict(layer_strides=(1, 2, 3, 1)), 'from 2 to 3 there is no way'),
+        (dict(layer_strides=(1, 4, 2, 1)), 'from 4 to 2 there is no way'),
     ],
 )
 def test_bad_settings_are_refused(settings, words):
     with pytest.raises(ValueError, match=words):
-        RecurrentDecoder(C, K, HIDDEN, **settings)
+        RecurrentDecoder(C, K, (4, 4, 4, 4), **settings)
 
 
-def test_a_stride_that_does_not_divide_is_named_with_the_cure():
-    with pytest.raises(ValueError, match='12 x 9 cells, which state_stride=2 does not divide; use input sizes'):
-        make(state_stride=2).start(torch.zeros(1, C, 9, 12))
+def test_grids_that_do_not_divide_are_named_with_the_cure():
+    match = r'12 x 10 cells, which layer_strides=\(1, 4, 1\) does not divide; use input sizes that are multiples of 4'
+    with pytest.raises(ValueError, match=match):
+        make(**COARSE).start(torch.zeros(1, C, 10, 12))
 
 
 def test_the_head_hands_them_on():
     codec = dict(type='InstanceHeatmap', input_size=(64, 64), heatmap_size=(16, 16))
     head = MODELS.build(
-        dict(type='RecurrentPoseHead', in_channels=C, num_keypoints=K, decoder=codec, context='pooled', state_stride=2)
-    )
-    assert head.rnn.context.kind == 'pooled' and head.rnn.state_stride == 2
+        dict(
+            type='RecurrentPoseHead', in_channels=C, num_keypoints=K, decoder=codec, context='pooled',
+            layer_strides=(1, 2, 1),
+        )
+    )  # fmt: skip
+    assert head.rnn.context.kind == 'pooled' and head.rnn.lstm.strides == (1, 2, 1)
 
 
 def test_the_context_has_its_documented_size():

@@ -1,2 +1,2 @@
-# Not the paper's: every cell is told of the whole picture.
+# Not the paper's: whole-picture context and layers on a coarser grid.
 _base_ = ['../rnnpose_context_{{$ABLATION_DATA:coco}}.py']

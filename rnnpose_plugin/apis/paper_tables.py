@@ -210,17 +210,18 @@ PAPER_TABLES = {
         (
             Row("the paper's decoder", 'base'),
             Row('told of the hidden states', 'context_pooled'),
-            Row('told what lies under its heatmaps too', 'context'),
-            Row('the same on a coarser grid', 'coarse'),
+            Row('told what lies under its heatmaps too', 'context_read'),
+            Row('middle layers on a coarser grid', 'coarse'),
+            Row('both of the last', 'context'),
         ),
-        note="not the paper's; on the coarser grid the layers are wider, at about the same cost",
+        note="not the paper's; the coarser grid has two wider layers in place of one, at about the same cost",
     ),
     'ae': Table(
         'the decoders and Associative Embedding (AE), each trained for the same time from one AE network',
         (
             Row('AE, trained on', 'ae_longer'),
             Row("the paper's decoder", 'base'),
-            Row('with context', 'context'),
+            Row('ours', 'context'),
         ),
         note='the decoders stand on the frozen features of that network',
         data=('crowd', 'crowdbench'),

@@ -127,25 +127,72 @@ class ConvLSTMCell(nn.Module):
 class ConvLSTM(nn.Module):
     """A stack of ConvLSTM layers; each takes the h of the layer below (paper, figure 3).
 
+    ``layer_strides`` is not the paper's: layers in the middle may live on coarser grids, where a kernel sees further
+    and costs less, as in an hourglass. A layer above a finer one takes the mean of its h over each cell. A layer above
+    a coarser one takes its h interpolated, and beside it the h of the last layer on its own grid.
+
     Args:
         static_channels (int): channels of the first layer's input that never change.
         changing_channels (int): channels of the first layer's input that change from step to step; may be 0.
         hidden_channels (tuple[int, ...]): D of each layer, at least one.
         kernel_size (int): odd. Defaults to 3.
+        layer_strides (tuple[int, ...], optional): cells of the input along one side of a cell of each layer. The first
+            and the last are 1, neighbours divide one another. Defaults to None, 1 for all.
 
     Raises:
-        ValueError: if there is no layer, or a layer cannot be built.
+        ValueError: if there is no layer, a layer cannot be built, or the strides cannot be.
     """
 
     def __init__(
-        self, static_channels: int, changing_channels: int, hidden_channels: tuple[int, ...], kernel_size: int = 3
+        self,
+        static_channels: int,
+        changing_channels: int,
+        hidden_channels: tuple[int, ...],
+        kernel_size: int = 3,
+        layer_strides: tuple[int, ...] | None = None,
     ) -> None:
         super().__init__()
         if not hidden_channels:
             raise ValueError(f'hidden_channels is {hidden_channels!r}; name the size of at least one layer.')
-        first = ConvLSTMCell(static_channels + changing_channels, hidden_channels[0], kernel_size, static_channels)
-        rest = [ConvLSTMCell(below, hidden, kernel_size) for below, hidden in zip(hidden_channels, hidden_channels[1:])]
-        self.layers = nn.ModuleList([first, *rest])
+        self.strides = tuple(layer_strides or [1] * len(hidden_channels))
+        self._check_strides(len(hidden_channels))
+        self.layers = nn.ModuleList()
+        for number, hidden in enumerate(hidden_channels):
+            inputs = hidden_channels[number - 1] if number else static_channels + changing_channels
+            skip = self._skip(number)
+            inputs += 0 if skip is None else hidden_channels[skip]
+            self.layers.append(ConvLSTMCell(inputs, hidden, kernel_size, 0 if number else static_channels))
+
+    def _check_strides(self, num_layers: int) -> None:
+        strides = self.strides
+        if len(strides) != num_layers or not all(isinstance(stride, int) and stride > 0 for stride in strides):
+            raise ValueError(f'layer_strides is {strides}; name one whole number for each of the {num_layers} layers.')
+        if strides[0] != 1 or strides[-1] != 1:
+            raise ValueError(f'layer_strides is {strides}; the first and the last layer have the grid of F, stride 1.')
+        for number, (below, stride) in enumerate(zip(strides, strides[1:]), start=1):
+            if max(below, stride) % min(below, stride) or (stride < below and stride not in strides[:number]):
+                raise ValueError(
+                    f'layer_strides is {strides}; from {below} to {stride} there is no way: neighbours have to divide '
+                    'one another, and on the way back to fine grids take those of the way there.'
+                )
+
+    def _skip(self, number: int) -> int | None:
+        """The last layer on a layer's own grid, if the one below is on a coarser one."""
+        if not number or self.strides[number] >= self.strides[number - 1]:
+            return None
+        return max(layer for layer in range(number) if self.strides[layer] == self.strides[number])
+
+    def _input_of(self, number: int, states: list[State]) -> Tensor:
+        """What a layer above the first takes of the new states of those below."""
+        h, _ = states[-1]
+        below, stride = self.strides[number - 1], self.strides[number]
+        if stride > below:
+            return F.avg_pool2d(h, stride // below)
+        skip = self._skip(number)
+        if skip is None:
+            return h
+        finer = F.interpolate(h, scale_factor=below // stride, mode='bilinear', align_corners=False)
+        return torch.cat([states[skip][0], finer], dim=1)
 
     def static_gates(self, static: Tensor) -> Tensor:
         """See :meth:`ConvLSTMCell.static_gates`; only the first layer has static channels.
@@ -168,8 +215,18 @@ class ConvLSTM(nn.Module):
 
         Returns:
             list[tuple[Tensor, Tensor]]: h and c of each layer.
+
+        Raises:
+            ValueError: if the coarsest grid does not divide H and W.
         """
-        return [layer.initial_state(batch, height, width) for layer in self.layers]
+        coarsest = max(self.strides)
+        if height % coarsest or width % coarsest:
+            raise ValueError(
+                f'The features have {width} x {height} cells, which layer_strides={self.strides} does not divide; use '
+                f"input sizes that are multiples of {coarsest} times the neck's stride."
+            )
+        grids = [(height // stride, width // stride) for stride in self.strides]
+        return [layer.initial_state(batch, *grid) for layer, grid in zip(self.layers, grids)]
 
     def forward(
         self, changing: Tensor | None, states: list[State], static_gates: Tensor, told: list[Tensor] | None = None
@@ -187,6 +244,7 @@ class ConvLSTM(nn.Module):
         """
         first, *others = told or [None] * len(self.layers)
         new_states = [self.layers[0](changing, states[0], static_gates, first)]
-        for layer, state, of_layer in zip(self.layers[1:], states[1:], others):
-            new_states.append(layer(new_states[-1][0], state, told=of_layer))
+        for number, of_layer in enumerate(others, start=1):
+            below = self._input_of(number, new_states)
+            new_states.append(self.layers[number](below, states[number], told=of_layer))
         return new_states

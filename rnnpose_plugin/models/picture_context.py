@@ -66,7 +66,7 @@ class PictureContext(nn.Module):
         Args:
             values (Tensor): from :meth:`values`.
             states (list[tuple[Tensor, Tensor]]): h and c of each layer.
-            heatmaps (Tensor, optional): (N, K', H, W), of the pass before or noise; unused where nothing is read.
+            heatmaps (Tensor, optional): (N, K, H, W), of the pass before or noise; unused where nothing is read.
 
         Returns:
             list[Tensor], optional: (N, 4 D, 1, 1) for each layer; None without a context.

@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from .conv_lstm import ConvLSTM, State
 from .picture_context import PictureContext
@@ -28,10 +27,8 @@ class HeatmapLSTM(nn.Module):
 
     The output convolution is 1 x 1; the paper says "a convolution layer" and no size.
 
-    Two things are not the paper's and off by default. With ``state_stride`` s the ConvLSTM works on a grid that is s
-    times coarser: features and heatmaps are taken apart into s^2 times as many channels and the output is put together
-    again, so that nothing is averaged away, a kernel sees s times as far and a pass costs a fraction. ``context`` tells
-    every cell of the whole picture, see :class:`PictureContext`.
+    Two things are not the paper's and off by default: ``layer_strides`` puts layers on coarser grids, see
+    :class:`ConvLSTM`, and ``context`` tells every cell of the whole picture, see :class:`PictureContext`.
 
     Args:
         feature_channels (int): C; the paper's c = 4 stacks x 34 = 136.
@@ -43,11 +40,11 @@ class HeatmapLSTM(nn.Module):
         noise (float): the first pass's heatmaps are drawn from U[0, noise]. Defaults to 0.1.
         given_channels (int): channels given at every step beside the features. Defaults to 0.
         context (str): ``'none'``, ``'pooled'`` or ``'read'``. Defaults to ``'none'``.
-        state_stride (int): s, cells of F along one side of a cell of the hidden state. Defaults to 1.
+        layer_strides (tuple[int, ...], optional): cells of F along one side of a cell of each layer. Defaults to None,
+            1 for all.
 
     Raises:
-        ValueError: for a negative number of passes, a stride below 1, an unknown context, or layers that cannot be
-            built.
+        ValueError: for a negative number of passes, an unknown context, or layers that cannot be built.
     """
 
     def __init__(
@@ -60,7 +57,7 @@ class HeatmapLSTM(nn.Module):
         noise: float = 0.1,
         given_channels: int = 0,
         context: str = 'none',
-        state_stride: int = 1,
+        layer_strides: tuple[int, ...] | None = None,
     ) -> None:
         super().__init__()
         if feedback_passes < 0:
@@ -69,17 +66,13 @@ class HeatmapLSTM(nn.Module):
             raise ValueError(
                 "context is 'read', but feedback_passes is 0: no loop, no heatmaps to read by; use 'pooled'."
             )
-        if not isinstance(state_stride, int) or state_stride < 1:
-            raise ValueError(f'state_stride is {state_stride!r}; use 1 (a state for every cell of F), 2, 3 or so.')
         self.num_keypoints = num_keypoints
         self.feedback_passes = feedback_passes
         self.noise = noise
-        self.state_stride = state_stride
-        apart = state_stride**2
         changing_channels = given_channels + (num_keypoints if feedback_passes else 0)
-        self.lstm = ConvLSTM(apart * feature_channels, apart * changing_channels, tuple(hidden_channels), kernel_size)
-        self.context = PictureContext(context, apart * feature_channels, tuple(hidden_channels))
-        self.to_heatmaps = nn.Conv2d(hidden_channels[-1], apart * num_keypoints, 1)
+        self.lstm = ConvLSTM(feature_channels, changing_channels, tuple(hidden_channels), kernel_size, layer_strides)
+        self.context = PictureContext(context, feature_channels, tuple(hidden_channels))
+        self.to_heatmaps = nn.Conv2d(hidden_channels[-1], num_keypoints, 1)
 
     def train(self, mode: bool = True) -> HeatmapLSTM:
         """As in torch. On a CPU the weights of a decoder that is not trained lie in channels-last order.
@@ -117,12 +110,8 @@ class HeatmapLSTM(nn.Module):
             features (Tensor): (N, C, H, W).
 
         Returns:
-            Tensor: (N, 4 D + V, H / s, W / s); D of the first layer, V as in :meth:`PictureContext.values`.
-
-        Raises:
-            ValueError: if ``state_stride`` s does not divide H and W.
+            Tensor: (N, 4 D + V, H, W); D of the first layer, V as in :meth:`PictureContext.values`.
         """
-        features = self._apart(features)
         gates = self.lstm.static_gates(features)
         values = self.context.values(features)
         return torch.cat([gates, values], dim=1) if values.shape[1] else gates
@@ -135,24 +124,12 @@ class HeatmapLSTM(nn.Module):
 
         Returns:
             list[tuple[Tensor, Tensor]]: h and c of each layer.
+
+        Raises:
+            ValueError: if the coarsest layer's grid does not divide H and W.
         """
         batch, _, height, width = static_maps.shape
         return self.lstm.initial_state(batch, height, width)
-
-    def _apart(self, maps: Tensor) -> Tensor:
-        """Maps on the state's grid: s^2 times as many channels."""
-        if self.state_stride == 1:
-            return maps
-        if any(side % self.state_stride for side in maps.shape[-2:]):
-            raise ValueError(
-                f'The features have {maps.shape[-1]} x {maps.shape[-2]} cells, which state_stride={self.state_stride} '
-                "does not divide; use input sizes that are multiples of state_stride times the neck's stride."
-            )
-        return F.pixel_unshuffle(maps, self.state_stride)
-
-    def _together(self, maps: Tensor) -> Tensor:
-        """The inverse of :meth:`_apart`."""
-        return maps if self.state_stride == 1 else F.pixel_shuffle(maps, self.state_stride)
 
     def images_at_once(self, features: Tensor) -> int:
         """How many images go through the steps together when testing.
@@ -165,9 +142,8 @@ class HeatmapLSTM(nn.Module):
         """
         if features.device.type != 'cpu':
             return len(features)
-        gates = 4 * max(layer.hidden_channels for layer in self.lstm.layers)
-        cells = features.shape[-2] * features.shape[-1] // self.state_stride**2
-        block = gates * cells * self.to_heatmaps.weight.element_size()
+        gates = max(4 * layer.hidden_channels / stride**2 for layer, stride in zip(self.lstm.layers, self.lstm.strides))
+        block = int(gates * features.shape[-2] * features.shape[-1]) * self.to_heatmaps.weight.element_size()
         return max(1, CPU_BLOCK // block)
 
     def draw_noise(self, batch: int, height: int, width: int, generator: torch.Generator | None = None) -> Tensor:
@@ -196,7 +172,7 @@ class HeatmapLSTM(nn.Module):
             Tensor: (N, K, H, W).
         """
         batch, _, height, width = static_maps.shape
-        return self.draw_noise(batch, height * self.state_stride, width * self.state_stride)
+        return self.draw_noise(batch, height, width)
 
     def run_passes(
         self, static_maps: Tensor, states: list[State], first: Tensor | None = None, given: Tensor | None = None
@@ -215,16 +191,15 @@ class HeatmapLSTM(nn.Module):
         """
         gate_channels = 4 * self.lstm.layers[0].hidden_channels
         gates, values = static_maps[:, :gate_channels], static_maps[:, gate_channels:]
-        given = None if given is None else self._apart(given)
         heatmaps = None
         if self.feedback_passes:
-            heatmaps = self._apart(self.noise_for(static_maps) if first is None else first)
+            heatmaps = self.noise_for(static_maps) if first is None else first
         for _ in range(max(self.feedback_passes, 1)):
             fed = [maps for maps in (given, heatmaps if self.feedback_passes else None) if maps is not None]
             told = self.context(values, states, heatmaps)
             states = self.lstm(torch.cat(fed, dim=1) if fed else None, states, gates, told)
             heatmaps = self.to_heatmaps(states[-1][0])
-        return self._together(heatmaps), states
+        return heatmaps, states
 
 
 class RecurrentDecoder(HeatmapLSTM):
@@ -241,7 +216,7 @@ class RecurrentDecoder(HeatmapLSTM):
         kernel_size (int): of the ConvLSTM's convolutions. Defaults to 3.
         noise (float): the first pass's heatmaps are drawn from U[0, noise]. Defaults to 0.1.
         context (str): see :class:`HeatmapLSTM`. Defaults to ``'none'``.
-        state_stride (int): see :class:`HeatmapLSTM`. Defaults to 1.
+        layer_strides (tuple[int, ...], optional): see :class:`HeatmapLSTM`. Defaults to None.
     """
 
     def __init__(
@@ -253,7 +228,7 @@ class RecurrentDecoder(HeatmapLSTM):
         kernel_size: int = 3,
         noise: float = 0.1,
         context: str = 'none',
-        state_stride: int = 1,
+        layer_strides: tuple[int, ...] | None = None,
     ) -> None:
         super().__init__(
             feature_channels,
@@ -263,7 +238,7 @@ class RecurrentDecoder(HeatmapLSTM):
             kernel_size,
             noise,
             context=context,
-            state_stride=state_stride,
+            layer_strides=layer_strides,
         )
         self.to_stop = nn.Linear(sum(hidden_channels), 1)
 

@@ -51,8 +51,8 @@ class RecurrentPoseHead(BaseHead):
         kernel_size (int): of the ConvLSTM's convolutions, odd. Defaults to 3.
         context (str): what every cell is told of the whole picture: ``'none'`` as in the paper, ``'pooled'`` or
             ``'read'``, see :class:`PictureContext`. Defaults to ``'none'``.
-        state_stride (int): cells of F along one side of a cell of the hidden state, see :class:`HeatmapLSTM`. Defaults
-            to 1, as in the paper.
+        layer_strides (tuple[int, ...], optional): cells of F along one side of a cell of each layer, see
+            :class:`ConvLSTM`. Defaults to None, 1 for all, as in the paper.
         stop_threshold (float): omega, in (0, 1), in training and at inference. Defaults to sigmoid(-1), about 0.27.
         max_instances (int): most people per image, in training (longer sequences are cut) and at inference (with a
             warning). Defaults to 30, as in the toolbox's AE configs.
@@ -83,7 +83,7 @@ class RecurrentPoseHead(BaseHead):
         feedback_passes: int = 2,
         kernel_size: int = 3,
         context: str = 'none',
-        state_stride: int = 1,
+        layer_strides: tuple[int, ...] | None = None,
         stop_threshold: float = 1 / (1 + math.e),
         max_instances: int = 30,
         max_train_instances: int | None = None,
@@ -131,7 +131,7 @@ class RecurrentPoseHead(BaseHead):
             feedback_passes,
             kernel_size,
             context=context,
-            state_stride=state_stride,
+            layer_strides=layer_strides,
         )
         self.refiner = None
         if second_lstm is not None:

@@ -83,7 +83,7 @@ class SequenceRefiner(HeatmapLSTM):
         order (str): one of ``ORDERS``, see :func:`order_people`. Defaults to ``'learned'``.
         noise (float): its own heatmaps begin as U[0, noise]. Defaults to 0.1.
         context (str): see :class:`HeatmapLSTM`. Defaults to ``'none'``.
-        state_stride (int): see :class:`HeatmapLSTM`. Defaults to 1.
+        layer_strides (tuple[int, ...], optional): see :class:`HeatmapLSTM`. Defaults to None.
 
     Raises:
         ValueError: for an unknown order, or layers that cannot be built.
@@ -99,7 +99,7 @@ class SequenceRefiner(HeatmapLSTM):
         order: str = 'learned',
         noise: float = 0.1,
         context: str = 'none',
-        state_stride: int = 1,
+        layer_strides: tuple[int, ...] | None = None,
     ) -> None:
         if order not in ORDERS:
             raise ValueError(f'order of LSTM2 is {order!r}; use one of {ORDERS}.')
@@ -112,7 +112,7 @@ class SequenceRefiner(HeatmapLSTM):
             noise,
             given_channels=num_keypoints,
             context=context,
-            state_stride=state_stride,
+            layer_strides=layer_strides,
         )
         self.order = order
 

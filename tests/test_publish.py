@@ -1,0 +1,65 @@
+"""tools/publish.py: what is kept, what is refused, and that the small file tests like the large one."""
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmengine.runner import load_checkpoint
+from mmpose.registry import MODELS
+
+from rnnpose_plugin.apis.publish import publish
+
+ROOT = Path(__file__).parent.parent
+
+
+def checkpoint_of(state_dict, path):
+    meta = dict(epoch=3, seed=0, cfg='text', dataset_meta={'num_keypoints': 17}, experiment_name='somewhere', hook_msgs={})
+    torch.save(dict(state_dict=state_dict, meta=meta, optimizer={'state': torch.zeros(9)}, message_hub={}), path)
+
+
+def test_what_is_kept(tmp_path):
+    values = torch.tensor([0.1, -3.0, 6.1e-5])
+    checkpoint_of({'w': values, 'n': torch.tensor(7), 'empty': torch.zeros(0)}, tmp_path / 'in.pth')
+    facts = publish(str(tmp_path / 'in.pth'), str(tmp_path / 'out.pth'))
+    content = (tmp_path / 'out.pth').read_bytes()
+    assert facts == dict(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+    small = torch.load(tmp_path / 'out.pth', weights_only=False)
+    assert small['meta'] == dict(epoch=3, seed=0, cfg='text', dataset_meta={'num_keypoints': 17})
+    assert set(small) == {'state_dict', 'meta'}
+    assert small['state_dict']['n'].dtype == torch.int64 and small['state_dict']['w'].dtype == torch.float16
+    # float16 has 11 bits: half a unit in the last place is 2**-11 of the value.
+    torch.testing.assert_close(small['state_dict']['w'].float(), values, rtol=2**-11, atol=0)
+
+
+def test_a_weight_too_large_for_float16_is_named(tmp_path):
+    checkpoint_of({'scale': torch.tensor([1.0, 70000.0])}, tmp_path / 'in.pth')
+    with pytest.raises(ValueError, match=r'weight scale reaches 7e\+04, more than float16 holds'):
+        publish(str(tmp_path / 'in.pth'), str(tmp_path / 'out.pth'))
+    assert not (tmp_path / 'out.pth').exists()
+
+
+@pytest.mark.parametrize(('content', 'error'), [(None, 'does not exist'), (b'PK half', 'is cut off')])
+def test_bad_files_are_told_in_one_sentence(tmp_path, content, error):
+    if content is not None:
+        (tmp_path / 'in.pth').write_bytes(content)
+    command = [sys.executable, str(ROOT / 'tools' / 'publish.py'), 'in.pth', 'out.pth']
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1 and error in done.stderr.strip().splitlines()[-1]
+    assert 'Traceback' not in done.stderr
+
+
+def test_a_model_takes_it_back(tmp_path):
+    init_default_scope('mmpose')
+    head = Config.fromfile(ROOT / 'configs' / 'rnnpose_context_crowdbench.py').model.head
+    large, small = MODELS.build(head), MODELS.build(head)
+    checkpoint_of(large.state_dict(), tmp_path / 'in.pth')
+    publish(str(tmp_path / 'in.pth'), str(tmp_path / 'out.pth'))
+    load_checkpoint(small, str(tmp_path / 'out.pth'), map_location='cpu', strict=True)
+    for name, value in small.state_dict().items():
+        assert value.dtype == large.state_dict()[name].dtype
+        torch.testing.assert_close(value, large.state_dict()[name], rtol=2**-11, atol=2**-25)

@@ -1,0 +1,75 @@
+"""The model of model_zoo: its file, its metafile, and its AP on slices of CrowdBench computed again."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmpose.apis import inference_bottomup, init_model
+from mmpose.registry import METRICS
+
+from rnnpose_plugin.datasets.synthetic_crowd import CROWDBENCH, write_split
+
+ROOT = Path(__file__).parent.parent
+META = yaml.safe_load((ROOT / 'model_zoo' / 'rnnpose_context_crowdbench.yml').read_text())
+(MODEL,) = META['Models']
+WEIGHTS, CONFIG = ROOT / MODEL['Weights'], ROOT / MODEL['Config']
+RESULTS = {result['Dataset']: result['Metrics'] for result in MODEL['Results']}
+SLICE = 40
+
+
+@pytest.fixture(scope='module')
+def model():
+    return init_model(str(CONFIG), str(WEIGHTS), device='cpu')
+
+
+def test_the_file_is_the_one_that_is_described():
+    content = WEIGHTS.read_bytes()
+    assert len(content) <= 8e6
+    assert hashlib.sha256(content).hexdigest() == MODEL['Metadata']['SHA256']
+    card = (ROOT / 'model_zoo' / 'README.md').read_text()
+    assert MODEL['Metadata']['SHA256'] in card and MODEL['Name'] in card
+
+
+def test_the_config_is_the_one_it_was_trained_with():
+    """But for places, a later change of the config would make the card's numbers those of another model."""
+    saved = torch.load(WEIGHTS, weights_only=False, map_location='cpu')['meta']
+    trained = Config.fromstring(saved['cfg'], '.py')
+    now = Config.fromfile(CONFIG)
+    for part in ('model', 'train_cfg', 'optim_wrapper', 'param_scheduler', 'custom_hooks', 'default_hooks'):
+        assert trained[part] == now[part], part
+    assert '/' + 'work' + '/' not in saved['cfg']
+
+
+def test_its_parameters_are_those_of_the_metafile(model):
+    assert sum(parameter.numel() for parameter in model.parameters()) == MODEL['Metadata']['Parameters']
+
+
+@pytest.mark.parametrize('split', ['plain', 'occluded', 'crowded'])
+def test_its_ap_on_a_slice(split, model, tmp_path):
+    """Poses by the README's example, AP by the toolbox's metric: 40 pictures of which the metafile has the AP."""
+    init_default_scope('mmpose')
+    path = write_split(tmp_path, split, SLICE, 0, CROWDBENCH)
+    metric = METRICS.build(dict(type='BottomupCocoMetric', nms_mode='none', score_mode='bbox', ann_file=str(path)))
+    metric.dataset_meta = model.dataset_meta
+    for image in json.loads(path.read_text())['images']:
+        (sample,) = inference_bottomup(model, str(tmp_path / split / image['file_name']))
+        sample.set_metainfo(dict(id=image['id'], img_id=image['id']))
+        metric.process({}, [sample.to_dict()])
+    metrics = metric.evaluate(SLICE)
+    # Sums in another order, on another processor, may move one joint of hundreds of people to another cell.
+    assert 100 * metrics['coco/AP'] == pytest.approx(RESULTS[f'CrowdBench {split}, first {SLICE}']['AP'], abs=0.5)
+
+
+def test_the_fast_demo_asks_for_nothing_that_is_not_there():
+    command = [sys.executable, '-c', 'import sys; sys.path.insert(0, "tools"); import demo; '
+               'print(*(word for stage in demo.fast_stages() for word in stage.command), sep="\\n")']  # fmt: skip
+    words = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    needed = [word for word in words if word.endswith(('.pth', '.py'))]
+    assert needed and all((ROOT / word).is_file() for word in needed)

@@ -29,5 +29,8 @@ train_dataloader = dict(
 val_dataloader = dict(dataset=dict(data_root=data_root, pipeline=test_pipeline))
 test_dataloader = dict(dataset=dict(data_root=data_root, pipeline=test_pipeline))
 
-# At most 1 person of a picture, then 2, 4, 8 and, for the last 800 of the 6,000 iterations, all.
-custom_hooks = [*_base_.custom_hooks, dict(type='GrowSequenceHook', start=1, every=1300, doubles=True)]
+train_cfg = dict(max_epochs=2)
+warm_up, cosine = _base_.param_scheduler
+param_scheduler = [warm_up, dict(cosine, end=2)]
+# At most 1 person of a picture, then 2, 4, 8 and, for the last 600 of the 4,000 iterations, all.
+custom_hooks = [*_base_.custom_hooks, dict(type='GrowSequenceHook', start=1, every=850, doubles=True)]

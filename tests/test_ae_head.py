@@ -310,6 +310,8 @@ def test_unknown_settings_are_refused(kind):
     head = build(kind)
     with pytest.raises(ValueError, match=r"unknown settings \['flip_tets', 'scale'\]; known are .*'flip_test'"):
         head.check_test_settings(dict(flip_tets=True, scale=1, flip_test=True))
+    with pytest.raises(ValueError, match="flip_test is 'no'; use True or False"):
+        head.check_test_settings(dict(flip_test='no'))
     with pytest.raises(ValueError, match='flip_tets'):
         head.predict([torch.zeros(1, 10, 12, 16)], [sample()], dict(flip_tets=True))
     for settings in (None, {}, dict(flip_test=True), dict(align_corners=True, shift_heatmap=True)):

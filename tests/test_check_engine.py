@@ -197,6 +197,7 @@ def chunks(parts=1, launcher='none', custom_hooks=(), passes=2, checkpoint=None,
     ],
 )
 def test_chunks_that_cannot_be(settings, match):
+    check_engine(chunks(mode='step', chunk_size=4, parts=4, checkpoint=dict(by_epoch=False, interval=6)), training=True)
     with pytest.raises(ValueError, match=match):
         check_engine(chunks(**settings), training=True)
     check_engine(chunks(**settings), training=False)

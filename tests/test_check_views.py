@@ -166,6 +166,12 @@ def test_multi_scale_without_scales(first, words):
         check(first, pack('aug_scales'), multiscale_test=True)
 
 
+@pytest.mark.parametrize('scales', [[0.5, 0], [-1], ['a'], [None]])
+def test_scales_that_are_no_factors(scales):
+    with pytest.raises(ValueError, match=r'aug_scales=\[.* has .*; use factors such as 0.5'):
+        check(resize(aug_scales=scales), pack_scales(), multiscale_test=True)
+
+
 @pytest.mark.parametrize('test_cfg', [None, dict(), dict(multiscale_test=False), dict(flip_test=True)])
 def test_scales_without_multi_scale(test_cfg):
     cfg = config(dataset(resize(aug_scales=[0.5]), dict(type='PackPoseInputs')), test_cfg)

@@ -18,7 +18,9 @@ ROOT = Path(__file__).parent.parent
 
 
 def checkpoint_of(state_dict, path):
-    meta = dict(epoch=3, seed=0, cfg='text', dataset_meta={'num_keypoints': 17}, experiment_name='somewhere', hook_msgs={})
+    meta = dict(
+        epoch=3, seed=0, cfg='text', dataset_meta={'num_keypoints': 17}, experiment_name='somewhere', hook_msgs={}
+    )
     torch.save(dict(state_dict=state_dict, meta=meta, optimizer={'state': torch.zeros(9)}, message_hub={}), path)
 
 

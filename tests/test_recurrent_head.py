@@ -192,9 +192,12 @@ def test_misspelt_settings_are_refused():
         build().predict(features(1), [PoseDataSample()], dict(flip_tets=True))
     with pytest.raises(ValueError, match="unmatched is 'forget'"):
         build().predict(features(1), [PoseDataSample()], dict(unmatched='forget'))
-    for settings in (dict(stop_check_every=0), dict(stop_check_every=2.5), dict(compile_step='False')):
-        with pytest.raises(ValueError, match=r'(stop_check_every|compile_step) is (0|2\.5|.False.); use'):
-            build().predict(features(1), [PoseDataSample()], settings)
+    for name, value in [('stop_check_every', 0), ('stop_check_every', 2.5), ('compile_step', 'False'),
+                        ('flip_test', 'no'), ('multiscale_test', 1), ('ae_refinement', 'off')]:  # fmt: skip
+        with pytest.raises(ValueError, match=f'{name} is {value!r}; use'):
+            build().predict(features(1), [PoseDataSample()], {name: value})
+    with pytest.raises(ValueError, match='feedback_passes is 1.5; use'):
+        build(feedback_passes=1.5)
 
 
 def test_data_and_model_that_do_not_fit_are_named():

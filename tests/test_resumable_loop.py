@@ -162,6 +162,16 @@ def test_resumed_run_ends_as_the_unbroken_one(unbroken, tmp_path, done):
         assert_equal(saved(tmp_path), saved(work_dir))
 
 
+@pytest.mark.parametrize(('parts', 'waiting'), [(1, []), (5, []), (2, [1]), (3, [2, 1])])
+def test_gradients_that_no_checkpoint_keeps_are_told_of(tmp_path, capsys, parts, waiting):
+    """Epochs of 5 iterations; nothing waits at the end of all, where the engine steps with what there is."""
+    wrapper = dict(optimizer=dict(type='Adam', lr=0.1), accumulative_counts=parts)
+    make_runner(tmp_path, optim_wrapper=wrapper).train()
+    told = [line for line in capsys.readouterr().out.splitlines() if 'wait for their step' in line]
+    expected = [f'the gradients of {number} batches wait' for number in waiting]
+    assert len(told) == len(expected) and all(words in line for words, line in zip(expected, told))
+
+
 def test_unbroken_run_is_what_it_should_be(unbroken):
     """Otherwise the runs might agree on something wrong."""
     work_dir, events, _ = unbroken

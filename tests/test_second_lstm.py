@@ -256,6 +256,24 @@ def test_chunked_backprop_covers_both_lstms(chunk_size):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)  # float64, sums in another order
 
 
+def test_lstm2_goes_on_from_chunk_to_chunk(monkeypatch):
+    features, made = sequence(2)
+    calls, refine = [], made.refiner.refine_chunk
+
+    def recorded(maps, states, *chunk):
+        refined, new_states = refine(maps, states, *chunk)
+        calls.append((states, new_states))
+        return refined, new_states
+
+    monkeypatch.setattr(made.refiner, 'refine_chunk', recorded)
+    for _ in made.chunks(*made.static_maps(features)):
+        pass
+    assert len(calls) > 1 and all(not state.any() for pair in calls[0][0] for state in pair)
+    for (_, left), (taken, _) in zip(calls, calls[1:]):
+        for old, new in zip(left, taken):
+            assert all(torch.equal(a, b) and b.any() and not b.requires_grad for a, b in zip(old, new))
+
+
 def test_an_unknown_order_is_refused():
     with pytest.raises(ValueError, match="'alphabetical'.*canonical"):
         make('alphabetical')

@@ -133,11 +133,12 @@ def list_tables() -> str:
         str: lines.
     """
     lines = []
+    width = max(len(row.label) for table in PAPER_TABLES.values() for row in table.rows) + 2
     for name, table in PAPER_TABLES.items():
         lines.append(heading(name))
         for row in table.rows:
             source = '' if row.trains == row.config else f', tests {row.trains or "the AE weights"}'
-            lines.append(f'    {row.label:<20}{row.config}{source}')
+            lines.append(f'    {row.label:<{width}}{row.config}{source}')
     return '\n'.join(lines)
 
 

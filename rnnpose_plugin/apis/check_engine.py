@@ -116,7 +116,10 @@ def _check_chunks(cfg: Config) -> None:
 
 
 def _check_accumulation(cfg: Config) -> None:
-    # mmengine keeps no gradients in a checkpoint.
+    # mmengine keeps no gradients in a checkpoint. For checkpoints by epoch ResumableEpochLoop knows how many wait.
+    chunked = (cfg.get('default_hooks') or {}).get('chunked_backprop') or {}
+    if chunked.get('mode') == 'step':  # there accumulation is within a chunk
+        return
     hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
     parts = (cfg.get('optim_wrapper') or {}).get('accumulative_counts', 1)
     interval = hook.get('interval', -1)

@@ -142,6 +142,8 @@ def _check_scales(steps: tuple[dict, ...], multiscale_test: bool, where: str) ->
             'set aug_scales, such as [0.5, 2.0], in its BottomupResize, or set multiscale_test=False'
         )
     for scale in scales or []:
+        if not isinstance(scale, (int, float)) or scale <= 0:
+            raise ValueError(f'aug_scales={scales} in the pipeline of {where} has {scale!r}; use factors such as 0.5')
         size = tuple(int(side * scale) for side in resize.input_size)
         if resize.resize_mode == 'fit' and any(side % resize.size_factor for side in size):
             raise ValueError(

@@ -191,7 +191,8 @@ def _check_parents(cfg: Config, key: str) -> None:
             here = '.'.join(parents[:depth])
             raise ValueError(
                 f'--cfg-options {key}: {here} in {cfg.filename} has no setting {name!r}, only '
-                f'{", ".join(below)}; check the spelling'
+                f'{", ".join(below)}; check the spelling, or give the whole dict as '
+                f'{".".join(parents[: depth + 1])}'
             )
         node = below[name]
     if not isinstance(node, dict) and leaf not in dict(_items(node)):

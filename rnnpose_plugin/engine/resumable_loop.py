@@ -53,6 +53,7 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
         for index, batch in zip(self._seeded_from(first), batches):
             if index >= done:
                 self.run_iter(index, batch)
+        self._warn_of_waiting_gradients()
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
 
@@ -61,6 +62,15 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
         for index in count(first):
             set_random_seed(mix_seed(self.runner.seed, self.runner.rank, self._epoch, index))
             yield index
+
+    def _warn_of_waiting_gradients(self) -> None:
+        """Where the epoch ends between two steps of the optimizer; no checkpoint keeps gradients."""
+        parts = self.runner.optim_wrapper._accumulative_counts
+        if self._iter % parts and self._iter < self._max_iters:
+            self.runner.logger.warning(
+                f'epoch {self._epoch + 1} ends while the gradients of {self._iter % parts} batches wait for their step '
+                f'(accumulative_counts={parts}); a run resumed from its checkpoint goes on without them'
+            )
 
     def _fit_to_length(self) -> None:
         """Bring the iteration into the epoch's range when an epoch has become longer or shorter since the checkpoint.

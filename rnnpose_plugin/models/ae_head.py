@@ -129,11 +129,14 @@ class TrainableAEHead(AssociativeEmbeddingHead):
             test_cfg (dict, optional): the model's.
 
         Raises:
-            ValueError: for an unknown setting.
+            ValueError: for an unknown setting or value.
         """
         unknown = set(test_cfg or {}) - set(TEST_SETTINGS)
         if unknown:
             raise ValueError(f'test_cfg has unknown settings {sorted(unknown)}; known are {list(TEST_SETTINGS)}.')
+        for name, value in (test_cfg or {}).items():  # the word 'no' would switch an option on
+            if not isinstance(value, bool):
+                raise ValueError(f'{name} is {value!r}; use True or False.')
 
     def _averaged(self, feats: list | tuple, metainfos: list[dict], settings: dict) -> tuple[Tensor, Tensor]:
         """As Newell et al. (2017): heatmaps averaged over scales and views, tags of the main size, one per view."""

@@ -60,8 +60,8 @@ class HeatmapLSTM(nn.Module):
         layer_strides: tuple[int, ...] | None = None,
     ) -> None:
         super().__init__()
-        if feedback_passes < 0:
-            raise ValueError(f'feedback_passes is {feedback_passes}; use 0 (no loop) or the number of passes.')
+        if not isinstance(feedback_passes, int) or feedback_passes < 0:
+            raise ValueError(f'feedback_passes is {feedback_passes!r}; use 0 (no loop) or the number of passes.')
         if context == 'read' and not feedback_passes:
             raise ValueError(
                 "context is 'read', but feedback_passes is 0: no loop, no heatmaps to read by; use 'pooled'."

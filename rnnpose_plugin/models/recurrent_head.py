@@ -240,11 +240,12 @@ class RecurrentPoseHead(BaseHead):
             raise ValueError(f'test_cfg has unknown settings {sorted(unknown)}; known are {sorted(TEST_SETTINGS)}.')
         settings = {**TEST_SETTINGS, **(test_cfg or {})}
         check_merging(settings['unmatched'], settings['match_distance'])
-        every, compile_step = settings['stop_check_every'], settings['compile_step']
+        every = settings['stop_check_every']
         if not isinstance(every, int) or every < 1:
             raise ValueError(f'stop_check_every is {every!r}; use a number of steps, 1 or more.')
-        if not isinstance(compile_step, bool):
-            raise ValueError(f'compile_step is {compile_step!r}; use True or False.')
+        for name, default in TEST_SETTINGS.items():  # the word 'no' would switch an option on
+            if isinstance(default, bool) and not isinstance(settings[name], bool):
+                raise ValueError(f'{name} is {settings[name]!r}; use True or False.')
 
     def _views(self, feats: tuple | list, metainfo: dict, settings: dict) -> list[View]:
         scales = metainfo.get('aug_scales') if settings['multiscale_test'] else []

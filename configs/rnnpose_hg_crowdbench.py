@@ -6,7 +6,7 @@ input_size = (128, 128)
 heatmap_size = (32, 32)
 codec = dict(_base_.codec, input_size=input_size, heatmap_size=heatmap_size)
 model = dict(
-    backbone=dict(init_cfg=dict(checkpoint='work_dirs/ae_hg_crowdbench/epoch_12.pth')),
+    backbone=dict(init_cfg=dict(checkpoint='work_dirs/ae_hg_crowdbench/epoch_8.pth')),
     neck=dict(in_index=[-1]),
     head=dict(in_channels=68, heatmap_loss=dict(foreground_weight=8), decoder=codec),
 )

@@ -64,6 +64,15 @@ def test_length_is_that_of_equation_1(logits, z, length):
     assert sequence.steps_done == length
 
 
+@pytest.mark.parametrize('stop', [YES, NO])
+def test_while_the_stop_loss_waits_the_stop_head_decides_nothing(stop):
+    waiting = Curriculum(stop_loss=False)
+    sequence, chunks = run([[stop]], [3], curriculum=waiting)
+    assert sequence.steps_done == 4  # z + 1, as if it said how many there are
+    _, told = run([[YES, YES, YES, NO]], [3], curriculum=waiting)
+    assert sum(chunk['heatmap'].item() for chunk in chunks) == sum(chunk['heatmap'].item() for chunk in told) > 0
+
+
 def test_stop_targets_are_equation_1():
     class Record(StopLoss):
         def forward(self, logits, is_person, running):

@@ -201,7 +201,8 @@ def test_ae_heatmaps_are_averaged_over_scales_and_tags_are_the_base_scales():
     np.testing.assert_allclose(poses.keypoints[0, 0], 4 * cells[0, 0].numpy())
 
 
-@pytest.mark.parametrize('behind', [(), (torch.zeros(1, K, 6, 8),)])
+# Nothing, too few channels, and a coarser level of a pyramid, which has as many channels as AE with seven tags a joint.
+@pytest.mark.parametrize('behind', [(), (torch.zeros(1, K, 6, 8),), (torch.ones(1, 8 * K, 3, 4),)])
 def test_without_ae_maps_refinement_is_off_and_says_so(behind, caplog):
     head, base = told(), three_people()
     base[:, 0] = 0.001

@@ -1,4 +1,4 @@
-"""Easier before harder: hooks that change what the head trains on while the training goes on. No config has them."""
+"""Easier before harder: hooks that change what the head trains on while the training goes on. All off by default."""
 
 from __future__ import annotations
 

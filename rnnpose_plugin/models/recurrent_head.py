@@ -293,7 +293,9 @@ class RecurrentPoseHead(BaseHead):
         Mirrored views are left out: AE's cells, unlike the codec's, are not mirrored onto cells.
         """
         maps = [view.feats[1] for view in views if not view.mirrored and len(view.feats) > 1]
-        if not maps or maps[0].shape[1] < 2 * self.num_keypoints or maps[0].shape[1] % self.num_keypoints:
+        # A pyramid's second level has other cells than F.
+        fits = maps and maps[0].shape[-2:] == views[0].feats[0].shape[-2:]
+        if not fits or maps[0].shape[1] < 2 * self.num_keypoints or maps[0].shape[1] % self.num_keypoints:
             print_log(
                 'ae_refinement is off: no AE heatmaps and tags come behind the features; set ae_channels='
                 f'{2 * self.num_keypoints} in the StackedFeatures neck of an AE backbone, or ae_refinement=False.',

@@ -226,6 +226,8 @@ class TrainingSequence:
         t, z = self.steps_done, self.z
         running, is_person = self.running, t <= z
         confident = logits.float().sigmoid() >= self.rules.stop_threshold
+        if not self.curriculum.stop_loss:  # what is not trained yet decides nothing: the sequence is the true one
+            confident = is_person
         self.not_stopped = self.not_stopped & confident
         candidates = running & self.heatmap_loss.candidates(is_person, confident, self.not_stopped)
         finished = (t > z) & ~self.not_stopped

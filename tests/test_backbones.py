@@ -16,7 +16,8 @@ from mmpose.registry import KEYPOINT_CODECS, MODELS
 from rnnpose_plugin.apis.backbone_table import backbone_row, backbone_table, build_without_memory
 
 ROOT = Path(__file__).parent.parent
-PATHS = sorted((ROOT / 'configs').glob('rnnpose_*_coco.py'))
+# The context config has a decoder of its own on the hourglass, and is no row of the backbones.
+PATHS = sorted(path for path in (ROOT / 'configs').glob('rnnpose_*_coco.py') if 'context' not in path.stem)
 NAMES = [path.stem for path in PATHS]
 SMALL = [name for name in NAMES if name != 'rnnpose_hg_coco']  # the hourglass has 139 million parameters, and own tests
 ADDRESSES = (

@@ -86,6 +86,8 @@ def main() -> None:
     os.chdir(ROOT)
     folder, splits = (FAST_FOLDER, FAST_SPLITS) if args.fast else (FOLDER, SPLITS)
     with one_sentence_errors(folder):
+        if args.fast and not Path(SHIPPED).is_file():
+            raise FileNotFoundError(f'{SHIPPED} does not ship yet (see model_zoo/README.md); leave out FAST=1')
         try:
             run_stages(fast_stages() if args.fast else stages(), folder, args.fresh)
         except KeyboardInterrupt:

@@ -128,6 +128,7 @@ class LateStopLossHook(CurriculumHook):
 
     When to stop can be told by what has been found, so it is trained when finding works: Salvador et al. (2017),
     "Recurrent Neural Networks for Semantic Instance Segmentation", train the stop when the masks are there.
+    Until then the stop head decides nothing: sequences end at z + 1 and the first z steps are matched.
 
     Args:
         begin (int): the first iteration, or epoch, with the stop loss, counted from 0, >= 0.

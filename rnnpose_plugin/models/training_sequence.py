@@ -63,7 +63,7 @@ class Curriculum:
         max_people (int, optional): a sequence ends here for now, like ``SequenceRules.max_steps``. Defaults to None.
         teacher_forcing (float): probability that a step's first pass is fed the heatmaps of a true person, another one
             at each step, instead of noise. Defaults to 0.
-        stop_loss (bool): False lets the stop loss wait. Defaults to True.
+        stop_loss (bool): False lets the stop loss wait, and z stands in for what the stop head says. Defaults to True.
     """
 
     max_people: int | None = None

@@ -151,6 +151,7 @@ def test_targets_run_what_they_say(checkout):
     assert test.index('ruff check') < test.index('ruff format --check') < test.index('pytest -m')
     assert '-m pytest -m slow' in run_make(checkout, '--dry-run', 'test-slow').stdout
     assert 'tools/demo.py --quick\n' in run_make(checkout, '--dry-run', 'demo', 'DEMO_ARGS=--quick').stdout
+    assert 'tools/demo.py --fast --quick\n' in run_make(checkout, '-n', 'demo', 'FAST=1', 'DEMO_ARGS=--quick').stdout
 
 
 def test_ci_runs_make_test(tmp_path):

@@ -6,7 +6,7 @@ input_size = (128, 128)
 heatmap_size = (32, 32)
 codec = dict(_base_.codec, input_size=input_size, heatmap_size=heatmap_size)
 model = dict(
-    backbone=dict(init_cfg=dict(checkpoint='work_dirs/ae_hg_crowdbench/epoch_8.pth')),
+    backbone=dict(init_cfg=dict(checkpoint='model_zoo/ae_hg_crowdbench.pth')),
     neck=dict(in_index=[-1]),
     head=dict(in_channels=68, heatmap_loss=dict(foreground_weight=8), decoder=codec),
 )
@@ -29,8 +29,8 @@ train_dataloader = dict(
 val_dataloader = dict(dataset=dict(data_root=data_root, pipeline=test_pipeline))
 test_dataloader = dict(dataset=dict(data_root=data_root, pipeline=test_pipeline))
 
-train_cfg = dict(max_epochs=2)
+train_cfg = dict(max_epochs=1)
 warm_up, cosine = _base_.param_scheduler
-param_scheduler = [warm_up, dict(cosine, end=2)]
-# At most 1 person of a picture, then 2, 4, 8 and, for the last 600 of the 4,000 iterations, all.
-custom_hooks = [*_base_.custom_hooks, dict(type='GrowSequenceHook', start=1, every=850, doubles=True)]
+param_scheduler = [warm_up, dict(cosine, end=1)]
+# At most 1 person of a picture, then 2, 4, 8 and, for the last 300 of the 2,000 iterations, all.
+custom_hooks = [*_base_.custom_hooks, dict(type='GrowSequenceHook', start=1, every=425, doubles=True)]

@@ -194,6 +194,9 @@ def chunks(parts=1, launcher='none', custom_hooks=(), passes=2, checkpoint=None,
         (dict(mode='step', chunk_size=6, parts=4), 'chunk_size=6 .*accumulative_counts=4 equal parts'),
         (dict(passes=0, custom_hooks=[dict(type='mmpose.TeacherForcingHook')]), 'feedback_passes is 0'),
         (dict(parts=4, checkpoint=dict(by_epoch=False, interval=6)), 'interval=6 .*accumulative_counts=4'),
+        (dict(parts=0), 'accumulative_counts=0; it is a number of batches'),
+        (dict(mode='step', parts=0), 'accumulative_counts=0; it is a number of batches'),
+        (dict(parts='4'), "accumulative_counts='4'; it is a number of batches"),
     ],
 )
 def test_chunks_that_cannot_be(settings, match):
@@ -210,6 +213,7 @@ def test_chunks_that_cannot_be(settings, match):
         dict(mode='step', parts=4),
         dict(mode='step', chunk_size=1),
         dict(chunk_size=None),
+        dict(mode='step', chunk_size='8'),  # the hook refuses it itself
         dict(parts=3, checkpoint=dict(by_epoch=False, interval=6)),
         dict(parts=3, checkpoint=dict(interval=1)),
         dict(custom_hooks=[dict(type='TeacherForcingHook')]),
@@ -230,3 +234,15 @@ def test_a_step_per_chunk_is_for_one_process(started_by, launcher, environment, 
     with pytest.raises(ValueError, match="mode='step'.*2 processes"):
         check_engine(chunks(mode='step', launcher=launcher), training=True)
     check_engine(chunks(launcher=launcher), training=True)
+
+
+def test_what_another_launcher_left_in_the_environment_is_not_read(started_by):
+    started_by({**TORCHRUN, 'WORLD_SIZE': '1', 'SLURM_NTASKS': '4'})  # torchrun within a slurm allocation
+    check_engine(chunks(mode='step', launcher='pytorch'), training=True)
+    check_engine(chunks(mode='step'), training=True)
+
+
+def test_the_mode_is_found_where_the_hook_is_a_custom_one():
+    cfg = chunks(parts=4, checkpoint=dict(by_epoch=False, interval=6))
+    cfg.custom_hooks = [dict(cfg.default_hooks.pop('chunked_backprop'), mode='step')]
+    check_engine(cfg, training=True)

@@ -170,7 +170,13 @@ def test_multi_scale_without_scales(first, words):
         check(first, pack('aug_scales'), multiscale_test=True)
 
 
-@pytest.mark.parametrize('scales', [[0.5, 0], [-1], ['a'], [None]])
+def test_multi_scale_by_sides_that_are_rounded_one_by_one():
+    check(resize(resize_mode='expand'), pack())
+    with pytest.raises(ValueError, match="resize_mode='expand', which rounds .*; use 'fit'"):
+        check(resize(aug_scales=[0.5], resize_mode='expand'), pack_scales(), multiscale_test=True)
+
+
+@pytest.mark.parametrize('scales', [[0.5, 0], [-1], ['a'], [None], [True]])
 def test_scales_that_are_no_factors(scales):
     with pytest.raises(ValueError, match=r'aug_scales=\[.* has .*; use factors such as 0.5'):
         check(resize(aug_scales=scales), pack_scales(), multiscale_test=True)

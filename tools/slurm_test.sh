@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Test under slurm, one process per GPU. GPUS, GPUS_PER_NODE, CPUS_PER_TASK and SRUN_ARGS change what srun is asked for.
+# On a partition without GPUs: SRUN_ARGS=--gres=none, as srun takes the last --gres.
 set -euo pipefail
 
 if [ $# -lt 4 ]; then

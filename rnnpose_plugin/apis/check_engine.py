@@ -16,6 +16,8 @@ LAUNCHERS = {
     ),
     'mpi': (('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE', 'OMPI_COMM_WORLD_LOCAL_RANK'), 'mpirun'),
 }
+# Where it says how many processes there are. Another launcher may have been at work around this one.
+SIZES = {'pytorch': 'WORLD_SIZE', 'slurm': 'SLURM_NTASKS', 'mpi': 'OMPI_COMM_WORLD_SIZE'}
 
 
 def check_engine(cfg: Config, training: bool) -> None:
@@ -30,8 +32,8 @@ def check_engine(cfg: Config, training: bool) -> None:
         _check_loop(cfg)
         _check_activation_checkpointing(cfg)
         _check_sync_bn(cfg)
-        _check_chunks(cfg)
         _check_accumulation(cfg)
+        _check_chunks(cfg)
 
 
 def _check_launcher(launcher: str) -> None:
@@ -90,8 +92,7 @@ def _check_sync_bn(cfg: Config) -> None:
 
 def _check_chunks(cfg: Config) -> None:
     """What ChunkedBackpropHook and the decoder would find out only when the training begins."""
-    hooks = [*(cfg.get('default_hooks') or {}).values(), *(cfg.get('custom_hooks') or [])]
-    kinds = {str(hook.get('type')).split('.')[-1]: hook for hook in hooks if hook}
+    kinds = _hooks(cfg)
     passes = (cfg.model.get('head') or {}).get('feedback_passes')
     if 'TeacherForcingHook' in kinds and passes == 0:
         raise ValueError(
@@ -101,14 +102,15 @@ def _check_chunks(cfg: Config) -> None:
     hook = kinds.get('ChunkedBackpropHook')
     if hook is None or hook.get('mode') != 'step':
         return
-    processes = max(int(os.environ.get(name, 1)) for name in ('WORLD_SIZE', 'SLURM_NTASKS', 'OMPI_COMM_WORLD_SIZE'))
-    if cfg.get('launcher', 'none') != 'none' and processes > 1:
+    launcher = cfg.get('launcher', 'none')
+    processes = 1 if launcher == 'none' else int(os.environ[SIZES[launcher]])
+    if processes > 1:
         raise ValueError(
             f"ChunkedBackpropHook has mode='step', an optimizer step per chunk, and {processes} processes have "
             "different numbers of chunks; use mode='accumulate', or one process"
         )
     chunk_size, parts = hook.get('chunk_size', 8), cfg.optim_wrapper.get('accumulative_counts', 1)
-    if chunk_size is not None and chunk_size % parts:
+    if isinstance(chunk_size, int) and chunk_size % parts:  # what is no number the hook refuses
         raise ValueError(
             f"ChunkedBackpropHook has mode='step' and chunk_size={chunk_size} people per step, which cannot be cut "
             f'into optim_wrapper.accumulative_counts={parts} equal parts; use a chunk_size that {parts} divides'
@@ -116,12 +118,15 @@ def _check_chunks(cfg: Config) -> None:
 
 
 def _check_accumulation(cfg: Config) -> None:
-    # mmengine keeps no gradients in a checkpoint. For checkpoints by epoch ResumableEpochLoop knows how many wait.
-    chunked = (cfg.get('default_hooks') or {}).get('chunked_backprop') or {}
-    if chunked.get('mode') == 'step':  # there accumulation is within a chunk
-        return
-    hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
     parts = (cfg.get('optim_wrapper') or {}).get('accumulative_counts', 1)
+    if not isinstance(parts, int) or parts < 1:
+        raise ValueError(
+            f'optim_wrapper.accumulative_counts={parts!r}; it is a number of batches per step, so use 1 or more'
+        )
+    if _hooks(cfg).get('ChunkedBackpropHook', {}).get('mode') == 'step':  # there accumulation is within a chunk
+        return
+    # mmengine keeps no gradients in a checkpoint. For checkpoints by epoch ResumableEpochLoop knows how many wait.
+    hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
     interval = hook.get('interval', -1)
     if not hook.get('by_epoch', True) and interval > 0 and interval % parts:
         raise ValueError(
@@ -129,3 +134,9 @@ def _check_accumulation(cfg: Config) -> None:
             f'optim_wrapper.accumulative_counts={parts}, so a checkpoint would lose gradients that wait for their '
             f'step; use a multiple of {parts}'
         )
+
+
+def _hooks(cfg: Config) -> dict[str, dict]:
+    """The hooks of a config by the names of their classes."""
+    hooks = [*(cfg.get('default_hooks') or {}).values(), *(cfg.get('custom_hooks') or [])]
+    return {str(hook.get('type')).split('.')[-1]: hook for hook in hooks if hook}

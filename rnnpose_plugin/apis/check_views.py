@@ -141,11 +141,16 @@ def _check_scales(steps: tuple[dict, ...], multiscale_test: bool, where: str) ->
             f'model.test_cfg.multiscale_test=True needs a list of further scales, but the pipeline of {where} {given}; '
             'set aug_scales, such as [0.5, 2.0], in its BottomupResize, or set multiscale_test=False'
         )
+    if multiscale_test and resize.resize_mode != 'fit':
+        raise ValueError(
+            f'model.test_cfg.multiscale_test=True, but the pipeline of {where} has resize_mode={resize.resize_mode!r}, '
+            "which rounds each scale's sides by itself so that their heatmaps do not lie over each other; use 'fit'"
+        )
     for scale in scales or []:
-        if not isinstance(scale, (int, float)) or scale <= 0:
+        if isinstance(scale, bool) or not isinstance(scale, (int, float)) or scale <= 0:
             raise ValueError(f'aug_scales={scales} in the pipeline of {where} has {scale!r}; use factors such as 0.5')
         size = tuple(int(side * scale) for side in resize.input_size)
-        if resize.resize_mode == 'fit' and any(side % resize.size_factor for side in size):
+        if any(side % resize.size_factor for side in size):
             raise ValueError(
                 f'aug_scales={scales} in the pipeline of {where} makes pictures of {size} px, whose sides are no '
                 f'multiples of {resize.size_factor}, the size_factor of BottomupResize; use other scales'

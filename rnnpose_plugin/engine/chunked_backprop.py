@@ -202,7 +202,7 @@ class ChunkedBackpropHook(Hook):
 
     def __init__(self, chunk_size: int | None = 8, mode: str = 'accumulate') -> None:
         if chunk_size is not None and (not isinstance(chunk_size, int) or chunk_size < 1):
-            raise ValueError(f'chunk_size is {chunk_size}; T is a number of people and must be at least 1.')
+            raise ValueError(f'chunk_size is {chunk_size!r}; T is a number of people and must be at least 1.')
         if mode not in MODES:
             raise ValueError(f'mode is {mode!r}; use one of {MODES}.')
         if mode == 'step' and chunk_size is None:

@@ -29,11 +29,14 @@ class FreezableBottomupPoseEstimator(BottomupPoseEstimator):
         **kwargs: those of ``BottomupPoseEstimator``.
 
     Raises:
-        ValueError: for a ``test_cfg`` that the head refuses, or an unknown precision.
+        ValueError: for a ``test_cfg`` that the head refuses, an unknown precision, or a ``freeze_backbone`` of other
+            type.
     """
 
     def __init__(self, freeze_backbone: bool = False, precision: str = PRECISIONS[0], **kwargs) -> None:
         super().__init__(**kwargs)
+        if not isinstance(freeze_backbone, bool):  # any word, such as 'no', would count as True
+            raise ValueError(f'freeze_backbone is {freeze_backbone!r}; use True or False.')
         if precision not in PRECISIONS:
             raise ValueError(f'precision is {precision!r}; use one of {PRECISIONS}.')
         self.precision = precision

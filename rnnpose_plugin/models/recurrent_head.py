@@ -96,21 +96,23 @@ class RecurrentPoseHead(BaseHead):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        if not 0 < stop_threshold < 1:
-            raise ValueError(f'stop_threshold (omega) is {stop_threshold}; it is a probability strictly in (0, 1).')
-        if max_instances < 1:
-            raise ValueError(f'max_instances is {max_instances}; allow at least 1 person per image.')
-        if max_train_instances is not None and max_train_instances < 1:
+        if not isinstance(stop_threshold, (int, float)) or not 0 < stop_threshold < 1:
+            raise ValueError(f'stop_threshold (omega) is {stop_threshold!r}; it is a probability strictly in (0, 1).')
+        if not isinstance(max_instances, int) or max_instances < 1:
+            raise ValueError(f'max_instances is {max_instances!r}; allow at least 1 person per image.')
+        if max_train_instances is not None and (not isinstance(max_train_instances, int) or max_train_instances < 1):
             raise ValueError(
-                f'max_train_instances is {max_train_instances}; use None for max_instances, or at least 1.'
+                f'max_train_instances is {max_train_instances!r}; use None for max_instances, or at least 1.'
             )
-        if max_surplus is not None and max_surplus < 0:
-            raise ValueError(f'max_surplus is {max_surplus}; use None for no limit, or 0 and more steps.')
+        if max_surplus is not None and (not isinstance(max_surplus, int) or max_surplus < 0):
+            raise ValueError(f'max_surplus is {max_surplus!r}; use None for no limit, or 0 and more steps.')
         if second_lstm is not None and not hidden_channels:
             raise ValueError(
                 f'second_lstm={second_lstm} refines the heatmaps of LSTM1, but hidden_channels is {hidden_channels}; '
                 'give LSTM1 its layers, or leave second_lstm out.'
             )
+        if not isinstance(first_lstm_loss, bool):  # any word, such as 'no', would count as True
+            raise ValueError(f'first_lstm_loss is {first_lstm_loss!r}; use True or False.')
         if second_lstm is None and not first_lstm_loss:
             raise ValueError('first_lstm_loss is False, but without second_lstm nothing else is supervised; set one.')
         self.num_keypoints = num_keypoints
@@ -143,6 +145,7 @@ class RecurrentPoseHead(BaseHead):
         self.chunk_loss_scale = 1.0
         self.chunk_step: ChunkStep | None = None
         self._compiled_step: CompiledStep | None = None
+        self._said_no_ae_maps = False
         # Changed by the hooks of engine/curriculum.py.
         self.curriculum = Curriculum()
 
@@ -296,12 +299,14 @@ class RecurrentPoseHead(BaseHead):
         # A pyramid's second level has other cells than F.
         fits = maps and maps[0].shape[-2:] == views[0].feats[0].shape[-2:]
         if not fits or maps[0].shape[1] < 2 * self.num_keypoints or maps[0].shape[1] % self.num_keypoints:
-            print_log(
-                'ae_refinement is off: no AE heatmaps and tags come behind the features; set ae_channels='
-                f'{2 * self.num_keypoints} in the StackedFeatures neck of an AE backbone, or ae_refinement=False.',
-                logger='current',
-                level=30,
-            )
+            if not self._said_no_ae_maps:  # once, not for every batch
+                print_log(
+                    'ae_refinement is off: no AE heatmaps and tags come behind the features; set ae_channels='
+                    f'{2 * self.num_keypoints} in the StackedFeatures neck of an AE backbone, or ae_refinement=False.',
+                    logger='current',
+                    level=30,
+                )
+            self._said_no_ae_maps = True
             return [None] * len(views[0].feats[0])
         heatmaps = [of_view[:, : self.num_keypoints] for of_view in maps]
         if len(heatmaps) > 1:

@@ -7,6 +7,8 @@ FAST ?=
 COMPARE_ARGS ?=
 BENCHMARK_ARGS ?=
 PYTEST_ARGS ?=
+# The tests of a file share what they made, so a file stays in one process.
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile
 
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check
@@ -36,8 +38,8 @@ $(STAMP):
 	@rm -f $(VENV)/.installed-*
 	@touch $@
 
-test: lint ## run lint and all tests but the slow ones (PYTEST_ARGS=... is handed on)
-	$(PY) -m pytest -m 'not slow' $(PYTEST_ARGS)
+test: lint ## run lint and all tests but the slow ones, a process per core (PYTEST_ARGS=... is handed on)
+	$(PY) -m pytest -m 'not slow' $(PARALLEL) $(PYTEST_ARGS)
 
 test-slow: install ## run the slow tests
 	$(PY) -m pytest -m slow $(PYTEST_ARGS)

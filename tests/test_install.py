@@ -147,7 +147,7 @@ def test_help_is_the_default_and_lists_every_target(checkout):
 @needs_make
 def test_targets_run_what_they_say(checkout):
     test = run_make(checkout, '--dry-run', 'test', 'PYTEST_ARGS=-x').stdout
-    assert "-m pytest -m 'not slow' -x\n" in test
+    assert "-m pytest -m 'not slow' -n auto --maxprocesses 4 --dist loadfile -x\n" in test
     assert test.index('ruff check') < test.index('ruff format --check') < test.index('pytest -m')
     assert '-m pytest -m slow' in run_make(checkout, '--dry-run', 'test-slow').stdout
     assert 'tools/demo.py --quick\n' in run_make(checkout, '--dry-run', 'demo', 'DEMO_ARGS=--quick').stdout

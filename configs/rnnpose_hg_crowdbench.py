@@ -8,7 +8,12 @@ codec = dict(_base_.codec, input_size=input_size, heatmap_size=heatmap_size)
 model = dict(
     backbone=dict(init_cfg=dict(checkpoint='model_zoo/ae_hg_crowdbench.pth')),
     neck=dict(in_index=[-1]),
-    head=dict(in_channels=68, heatmap_loss=dict(foreground_weight=8), decoder=codec),
+    head=dict(
+        in_channels=68,
+        heatmap_loss=dict(foreground_weight=8),
+        stop_loss=dict(type='StopLoss', loss_weight=4),
+        decoder=codec,
+    ),
 )
 
 load, fit, flip = _base_.augmentation
@@ -32,5 +37,11 @@ test_dataloader = dict(dataset=dict(data_root=data_root, pipeline=test_pipeline)
 train_cfg = dict(max_epochs=1)
 warm_up, cosine = _base_.param_scheduler
 param_scheduler = [warm_up, dict(cosine, end=1)]
-# At most 1 person of a picture, then 2, 4, 8 and, for the last 300 of the 2,000 iterations, all.
-custom_hooks = [*_base_.custom_hooks, dict(type='GrowSequenceHook', start=1, every=425, doubles=True)]
+# At most 1 person of a picture, then 2, 4, 8 and, for the last 600 of the 2,000 iterations, all. The weights are
+# averaged over fewer iterations than that, as those of shorter sequences do not know when to stop.
+*other_hooks, average = _base_.custom_hooks
+custom_hooks = [
+    *other_hooks,
+    dict(average, momentum=0.03),
+    dict(type='GrowSequenceHook', start=1, every=350, doubles=True),
+]

@@ -268,6 +268,45 @@ def test_who_has_the_same_id_in_another_picture_is_somebody_else(tmp_path, pictu
     assert len(occluded(picture, tmp_path / 'other')['raw_ann_info']) == len(PICTURE) + 1
 
 
+def test_the_iou_is_drawn_from_the_whole_range(picture, donors):
+    ious = []
+    for seed in range(40):
+        people = occluded(picture, donors, seed, iou=(0.2, 0.6))['raw_ann_info']
+        ious.append(rle.iou([people[-1]['bbox']], [people[0]['bbox']], [0])[0, 0])
+    quarters = np.histogram(ious, bins=4, range=(0.2 - 1e-6, 0.6 + 1e-6))[0]
+    assert quarters.sum() == 40 and quarters.min() >= 2, quarters
+
+
+@pytest.mark.parametrize('seed', range(8))
+def test_the_iou_is_that_of_the_boxes_inside_the_picture(tmp_path, donors, seed):
+    write_coco(tmp_path / 'beyond', [person(1, 1, -20, 10, 48, 40)], {1: BACKGROUND})
+    target, pasted = occluded(tmp_path / 'beyond', donors, seed, iou=(0.5, 0.6))['raw_ann_info']
+    assert target['bbox'] == [0, 10, 28, 40]
+    assert 0.5 - 1e-6 <= rle.iou([pasted['bbox']], [target['bbox']], [0])[0, 0] <= 0.6 + 1e-6
+
+
+def test_nobody_is_pasted_over_another_category(tmp_path, picture):
+    cat = dict(category_id=2)
+    people = [person(50, 7, 20, 10, 20, 44), {**person(51, 8, 20, 10, 20, 44), **cat}]
+    write_coco(tmp_path / 'both', people, {7: DONOR_COLOUR, 8: (1, 2, 3)})
+    content = json.loads((tmp_path / 'both' / 'people.json').read_text())
+    content['categories'].append(dict(content['categories'][0], id=2, name='dog'))
+    (tmp_path / 'both' / 'people.json').write_text(json.dumps(content))
+    for seed in range(12):
+        done = occluded(picture, tmp_path / 'both', seed)
+        front = to_mask(done['raw_ann_info'][-1]['segmentation'], HEIGHT, WIDTH)
+        assert (done['img'][front] == DONOR_COLOUR).all()
+    content['annotations'] = content['annotations'][1:]
+    (tmp_path / 'both' / 'dogs.json').write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r'donors are of category \[2\] and somebody in the picture of 1; give'):
+        occluded(picture, tmp_path / 'both', annotations=str(tmp_path / 'both' / 'dogs.json'))
+
+
+def test_before_the_loading_it_is_refused(donors):
+    with pytest.raises(ValueError, match='before the picture is loaded; put it right after LoadPoseImage'):
+        TRANSFORMS.build(step(donors)).transform(dict(raw_ann_info=[person(1, 1, 30, 10, 24, 40)]))
+
+
 def test_donors_are_read_before_workers_start(picture, donors):
     """So each worker of each epoch finds them, though the file has gone."""
     cfg = dict(ann_file=str(picture / 'people.json'), data_prefix=dict(img=f'{picture}/images/'), data_mode='bottomup')
@@ -337,7 +376,8 @@ def test_a_file_without_donors_is_refused_at_construction(tmp_path):
     'setting',
     [
         dict(prob=1.5), dict(iou=(0.7, 0.3)), dict(iou=(0, 0.3)), dict(iou=(0.5, 1)), dict(iou=(0.5,)),
-        dict(min_keypoints=0), dict(max_tries=0),
+        dict(min_keypoints=0), dict(max_tries=0), dict(prob=True), dict(prob='0.5'), dict(iou=0.5),
+        dict(iou=('a', 'b')), dict(min_keypoints=5.5), dict(max_tries=2.5), dict(max_tries=True), dict(drop_covered='no'),
     ],
 )  # fmt: skip
 def test_bad_settings_are_refused_at_construction(setting):

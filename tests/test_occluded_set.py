@@ -136,6 +136,31 @@ def test_one_person_makes_no_pair(tmp_path):
     assert write_occluded_set(str(source), str(tmp_path / 'images'), tmp_path / 'out', (0.5, 0.6), 1).is_file()
 
 
+def test_a_picture_of_another_size_than_the_file_says_ends_it(tmp_path):
+    people = [person(1, 1, 30, 10, 24, 40), person(2, 1, 60, 10, 24, 40)]
+    source = write_coco(tmp_path, people, {1: BACKGROUND})
+    picture = cv2.imread(str(tmp_path / 'images' / '1.png'))
+    cv2.imwrite(str(tmp_path / 'images' / '1.png'), cv2.resize(picture, None, fx=2, fy=2))
+    with pytest.raises(ValueError, match='pixels .height x width. but its file of annotations says'):
+        write_occluded_set(str(source), str(tmp_path / 'images'), tmp_path / 'out', (0.5, 0.6), 1)
+
+
+def test_the_pictures_that_are_read_are_not_written_over(tmp_path):
+    people = [person(1, 1, 30, 10, 24, 40), person(40, 4, 30, 6, 22, 44)]
+    source = write_coco(tmp_path, people, {1: BACKGROUND, 4: (9, 9, 9)})
+    before = hashes(tmp_path)
+    with pytest.raises(ValueError, match='holds the pictures that are read; write to another folder'):
+        write_occluded_set(str(source), str(tmp_path / 'images'), tmp_path, (0.5, 0.6), 2)
+    assert hashes(tmp_path) == before
+
+
+def test_boxes_beyond_the_picture_give_pairs_of_the_iou_that_was_asked_for(tmp_path):
+    people = [person(1, 1, -20, 10, 48, 40), person(40, 4, 30, 6, 22, 44)]
+    source = write_coco(tmp_path, people, {1: BACKGROUND, 4: (9, 9, 9)})
+    write_occluded_set(str(source), str(tmp_path / 'images'), tmp_path / 'out', (0.5, 0.6), 4)
+    check_set(tmp_path / 'out', source, (0.5, 0.6), 4)
+
+
 def test_without_as_many_names_as_joints_nobody_is_mirrored(tmp_path):
     people = [person(i, i, 30, 10, 24, 40, keypoints=[40, 20, 2] * 14, num_keypoints=14) for i in (1, 2)]
     source = write_coco(tmp_path, people, {1: BACKGROUND, 2: DONOR_COLOUR})  # the category has 17 names

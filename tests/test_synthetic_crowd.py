@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import importlib.util
 import json
@@ -22,6 +23,7 @@ from rnnpose_plugin.datasets.crowd_scene import joint_flags, owner_map, sample_c
 from rnnpose_plugin.datasets.stick_drawing import SUPERSAMPLE, Shape, draw_shape
 from rnnpose_plugin.datasets.synthetic_crowd import (
     CROWDBENCH,
+    CROWDBENCH_COUNTS,
     JOINT_RADIUS,
     SPLITS,
     CrowdSettings,
@@ -270,6 +272,14 @@ class TestCrowdBench:
                 whole.update(image.tobytes() + json.dumps(people, sort_keys=True).encode())
             digests[split] = whole.hexdigest()[:16]
         assert digests == CROWDBENCH_DIGESTS
+
+    def test_its_files_say_what_they_are(self, tmp_path):
+        assert CROWDBENCH_COUNTS == dict(train=4000, val=200, plain=500, occluded=500, crowded=500)
+        other = dataclasses.replace(CROWDBENCH, max_people=3)
+        for settings, seed, title in ((CROWDBENCH, 0, 'CrowdBench'), (CROWDBENCH, 1, 'Synth'), (other, 0, 'Synth')):
+            info = json.loads(write_split(tmp_path, 'plain', 1, seed, settings).read_text())['info']
+            assert info['description'].startswith(title) and info['version'] == '1'
+            assert CrowdSettings(**info['settings']) == settings
 
     def test_splits_are_what_their_names_say(self, pictures):
         assert all(max(pair_ious(people), default=0) <= 0.3 for _, people in pictures['plain'])

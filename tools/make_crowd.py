@@ -6,6 +6,7 @@ The same options give the same bytes. See ``rnnpose_plugin.datasets.synthetic_cr
 from __future__ import annotations
 
 import argparse
+import sys
 
 from rnnpose_plugin.datasets.synthetic_crowd import CROWDBENCH, CROWDBENCH_COUNTS, SPLITS, CrowdSettings, write_crowd
 
@@ -53,6 +54,8 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         settings = CROWDBENCH if args.crowdbench else CrowdSettings(**given)
         paths = write_crowd(out, counts, args.seed or 0, settings, progress=True)
+    except KeyboardInterrupt:
+        sys.exit('\nstopped; the same command starts again')
     except ValueError as error:
         parser.error(str(error))
     except (OSError, RuntimeError) as error:

@@ -18,6 +18,7 @@ from .occlusion import (
     corners,
     cover,
     flat_joints,
+    inside,
     paste,
     place_at_iou,
     place_box,
@@ -64,7 +65,8 @@ def occlude(
 
     The donor is scaled to the area of the target's box as far as ``SCALES`` allows, mirrored half of the time, and
     shifted in a random direction. The donor's box is that of the person as far as it is inside the picture.
-    Nobody is pasted over themselves, which is to say over the same id on a picture of the same name.
+    Nobody is pasted over themselves, which is to say over the same id on a picture of the same name, nor over somebody of
+    another category. Whoever's box reaches beyond the picture gets the part of it that is inside.
 
     Args:
         image: (H, W, 3), left as it is.
@@ -82,7 +84,7 @@ def occlude(
         The occlusion; None where the picture has no target, or no draw could be placed.
 
     Raises:
-        ValueError: if the donors have another number of joints than the people.
+        ValueError: if the donors have another number of joints than the people, or none has the target's category.
         OSError: if a donor's picture cannot be read.
     """
     height, width = image.shape[:2]
@@ -96,6 +98,14 @@ def occlude(
                 f'The donors have {len(donor.joints)} joints and the people of the picture '
                 f'{len(target["keypoints"]) // 3}; give donors labelled in the same way.'
             )
+        kinds = {person.category_id for person in donors.people}
+        if target['category_id'] not in kinds:
+            raise ValueError(
+                f'The donors are of category {sorted(kinds)} and somebody in the picture of {target["category_id"]}; '
+                'give donors labelled in the same way.'
+            )
+        if donor.category_id != target['category_id']:
+            continue
         if donor.id == target['id'] and Path(donor.path).name == Path(path).name:
             continue
         over = corners(target['bbox'], height, width)
@@ -111,7 +121,7 @@ def occlude(
         pixels, mask = place_pixels(*donors.cut_out(donor), placement, height, width)
         if not mask.any():
             continue
-        left = [cover(person, mask, drop_covered) for person in people]
+        left = [cover(inside(person, height, width), mask, drop_covered) for person in people]
         x1, y1, x2, y2 = clip_box(place_box(donor.box, placement), height, width).tolist()
         pasted = dict(
             id=max(person['id'] for person in people) + 1,
@@ -140,7 +150,8 @@ class CopyPasteOcclusion(BaseTransform):
     What a picture's entries become:
 
     - The pasted person comes last in everything the toolbox keeps for each person, ``raw_ann_info`` included. Its
-      joints outside the picture are not labelled.
+      joints outside the picture are not labelled. Those that were hidden where it was cut out stay so, v 1, although
+      what hid them is not pasted along.
     - Joints of others under the pasted mask get v 1 in ``raw_ann_info``. In ``keypoints_visible`` that shows nowhere:
       the toolbox loads ``min(1, v)``, so a covered joint stays labelled, 1. With ``drop_covered`` both are 0.
     - Masks of others, of crowd regions too, lose the covered pixels, and ``area`` is what is left; boxes stay whole.
@@ -180,12 +191,14 @@ class CopyPasteOcclusion(BaseTransform):
         drop_covered: bool = False,
         max_tries: int = 10,
     ) -> None:
-        if not 0 <= prob <= 1:
-            raise ValueError(f'prob is {prob}; choose a probability from 0 to 1.')
+        if not _is_number(prob) or not 0 <= prob <= 1:
+            raise ValueError(f'prob is {prob!r}; choose a probability from 0 to 1.')
         check_iou(iou)
         for name, value in (('min_keypoints', min_keypoints), ('max_tries', max_tries)):
-            if value < 1:
-                raise ValueError(f'{name} is {value}; choose 1 or more.')
+            if not _is_number(value) or not isinstance(value, int) or value < 1:
+                raise ValueError(f'{name} is {value!r}; choose 1 or more.')
+        if not isinstance(drop_covered, bool):
+            raise ValueError(f'drop_covered is {drop_covered!r}; choose True or False.')
         self.prob, self.iou = prob, tuple(iou)
         self.min_keypoints, self.drop_covered, self.max_tries = min_keypoints, drop_covered, max_tries
         self.donors = read_donors(annotations, img_prefix, min_keypoints)
@@ -206,8 +219,8 @@ class CopyPasteOcclusion(BaseTransform):
         """
         if np.random.rand() >= self.prob or not results.get('raw_ann_info'):
             return results
-        image, people = results['img'], results['raw_ann_info']
         _check_untouched(results)
+        image, people = results['img'], results['raw_ann_info']
         done = occlude(
             image,
             people,
@@ -238,11 +251,18 @@ def check_iou(iou: tuple[float, float]) -> None:
     Raises:
         ValueError: unless 0 < least <= greatest < 1.
     """
-    if len(iou) != 2 or not 0 < iou[0] <= iou[1] < 1:
-        raise ValueError(f'iou is {tuple(iou)}; give the least and the greatest, both between 0 and 1.')
+    pair = isinstance(iou, (list, tuple)) and len(iou) == 2 and all(map(_is_number, iou))
+    if not pair or not 0 < iou[0] <= iou[1] < 1:
+        raise ValueError(f'iou is {iou!r}; give the least and the greatest, both between 0 and 1.')
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _check_untouched(results: dict) -> None:
+    if 'img' not in results:
+        raise ValueError('CopyPasteOcclusion stands before the picture is loaded; put it right after LoadPoseImage.')
     change = _change(results)
     if change:
         raise ValueError(

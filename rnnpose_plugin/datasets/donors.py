@@ -21,6 +21,7 @@ class Donor(NamedTuple):
     Args:
         id: Of the annotation.
         image_id: Of the picture.
+        category_id: Of the annotation.
         path: Of the picture.
         size: Height and width of the picture, pixels.
         box: (4,) x1, y1, x2, y2, edge coordinates, inside the picture.
@@ -30,6 +31,7 @@ class Donor(NamedTuple):
 
     id: int
     image_id: int
+    category_id: int
     path: str
     size: tuple[int, int]
     box: np.ndarray
@@ -91,13 +93,30 @@ class Donors:
             FileNotFoundError: if the picture has gone.
             ValueError: if it cannot be decoded or is not as large as the file says.
         """
-        image = LoadPoseImage()(dict(img_path=donor.path))['img']
-        if image.shape[:2] != donor.size:
-            raise ValueError(
-                f'image {donor.path} has {image.shape[0]} x {image.shape[1]} pixels (height x width) but its file '
-                f'of annotations says {donor.size[0]} x {donor.size[1]}; correct the file or fetch the image again.'
-            )
-        return image, to_mask(donor.rle, *donor.size)
+        return load_picture(donor.path, donor.size), to_mask(donor.rle, *donor.size)
+
+
+def load_picture(path: str, size: tuple[int, int]) -> np.ndarray:
+    """Read a picture whose annotations are for this size.
+
+    Args:
+        path (str): of the picture.
+        size (tuple[int, int]): height and width, pixels, by the file of annotations.
+
+    Returns:
+        np.ndarray: (h, w, 3) uint8 BGR.
+
+    Raises:
+        FileNotFoundError: if there is no such picture.
+        ValueError: if it cannot be decoded or has another size.
+    """
+    image = LoadPoseImage()(dict(img_path=path))['img']
+    if image.shape[:2] != tuple(size):
+        raise ValueError(
+            f'image {path} has {image.shape[0]} x {image.shape[1]} pixels (height x width) but its file '
+            f'of annotations says {size[0]} x {size[1]}; correct the file or fetch the image again.'
+        )
+    return image
 
 
 def read_donors(annotations: str, img_prefix: str, min_keypoints: int) -> Donors:
@@ -148,4 +167,5 @@ def _examine(annotation: dict, image: dict, present: _Present) -> tuple[str | No
     if rle is None or not coco_mask.area(rle):
         return 'without a mask', None
     joints = np.asarray(annotation['keypoints'], np.float32).reshape(-1, 3)
-    return None, Donor(annotation['id'], annotation['image_id'], path, (height, width), box, joints, rle)
+    numbers = (annotation[key] for key in ('id', 'image_id', 'category_id'))
+    return None, Donor(*numbers, path, (height, width), box, joints, rle)

@@ -21,9 +21,8 @@ from mmengine.logging import print_log
 from mmengine.utils import ProgressBar
 
 from .copy_paste import Occlusion, check_iou, occlude
-from .donors import Donors
+from .donors import Donors, load_picture
 from .keypoint_file import check_people, count_joints, counts_text, read_keypoint_file, usable_categories
-from .loading import LoadPoseImage
 
 MIN_KEYPOINTS = 5  # labelled joints of a target and visible ones of a donor: fewer say little about a pose
 MAX_TRIES = 50  # draws for a picture before the next one is taken
@@ -61,18 +60,21 @@ def write_occluded_set(
         Path of the JSON file.
 
     Raises:
-        ValueError: If an argument is out of range, or the file is no COCO file, has nobody to cut out or nobody to
+        ValueError: If an argument is out of range, pictures would be written over those that are read, or the file is no COCO file, has nobody to cut out or nobody to
             paste them over.
         RuntimeError: If a pair of such an IoU can be made on no picture.
         OSError: If a file cannot be read or written.
     """
     check_iou(iou)
     for name, value, least in (('count', count, 1), ('seed', seed, 0)):
-        if value is not None and value < least:
-            raise ValueError(f'{name} is {value}; choose {least} or more.')
+        if value is not None and (not isinstance(value, int) or value < least):
+            raise ValueError(f'{name} is {value!r}; choose {least} or more.')
+    if Path(out, 'images').resolve() == Path(images).resolve():
+        raise ValueError(f'{Path(out, "images")} holds the pictures that are read; write to another folder.')
     content = read_keypoint_file(annotations)
     donors = Donors(annotations, images, MIN_KEYPOINTS)
     paths = {donor.image_id: donor.path for donor in donors.people}
+    sizes = {donor.image_id: donor.size for donor in donors.people}
     people = _people(content, paths, annotations)
     count = len(paths) if count is None else count
     path = _prepare(Path(out))
@@ -81,7 +83,7 @@ def write_occluded_set(
         licenses=content.get('licenses', []), images=[], annotations=[], categories=content['categories'],
     )  # fmt: skip
     bar = ProgressBar(count, file=sys.stderr) if progress else None
-    for image_id, occlusion in _draw(usable_categories(content), people, donors, paths, iou, count, seed):
+    for image_id, occlusion in _draw(usable_categories(content), people, donors, paths, sizes, iou, count, seed):
         name = f'{len(written["images"]) + 1:06d}.jpg'
         options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
         path.parents[1].joinpath('images', name).write_bytes(
@@ -148,6 +150,7 @@ def _draw(
     people: dict[int, list[dict]],
     donors: Donors,
     paths: dict[int, str],
+    sizes: dict[int, tuple[int, int]],
     iou: tuple[float, float],
     count: int,
     seed: int,
@@ -166,9 +169,10 @@ def _draw(
         image_id = order[turn % len(order)]
         random = np.random.RandomState([seed, turn])
         turn += 1
-        image = LoadPoseImage()(dict(img_path=paths[image_id]))['img']
         present, path = people[image_id], paths[image_id]
-        mirror = flip_indices[present[0]['category_id']]
+        image = load_picture(path, sizes[image_id])
+        kinds = {person['category_id'] for person in present}
+        mirror = flip_indices[kinds.pop()] if len(kinds) == 1 else None
         if mirror and len(mirror) != size:  # the category names other joints than its people have
             mirror = None
         occlusion = occlude(image, present, path, donors, iou, MIN_KEYPOINTS, False, MAX_TRIES, mirror, random)

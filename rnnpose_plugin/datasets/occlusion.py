@@ -157,6 +157,24 @@ def corners(bbox: Sequence[float], height: int, width: int) -> np.ndarray:
     return clip_box(np.array([x, y, x + w, y + h], float), height, width)
 
 
+def inside(annotation: dict, height: int, width: int) -> dict:
+    """Somebody with the part of their box that is inside the picture, as the toolbox and OCHuman have it.
+
+    Args:
+        annotation: COCO annotation, left as it is.
+        height: Of the picture, pixels.
+        width: Of the picture, pixels.
+
+    Returns:
+        The same object where nothing of the box is outside, else a changed copy.
+    """
+    x, y, w, h = annotation['bbox']
+    x1, y1, x2, y2 = corners(annotation['bbox'], height, width).tolist()
+    if [x1, y1, x2, y2] == [x, y, x + w, y + h]:
+        return annotation
+    return dict(annotation, bbox=[x1, y1, x2 - x1, y2 - y1])
+
+
 def clip_box(box: np.ndarray, height: int, width: int) -> np.ndarray:
     """The part of a box inside the picture.
 

@@ -19,6 +19,7 @@ settings it would be another benchmark.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import sys
@@ -165,8 +166,11 @@ def _counted(count: int, progress: bool) -> Iterator[int]:
 
 def _write_images(folder: Path, split: str, count: int, seed: int, settings: CrowdSettings, progress: bool) -> dict:
     """Draw and save the images of a split and return its JSON content."""
+    title = 'CrowdBench' if (settings, seed) == (CROWDBENCH, 0) else 'Synthetic crowd'
     content = dict(
-        info=dict(description=f'Synthetic crowd, split {split}, seed {seed}', version='1'),
+        info=dict(
+            description=f'{title}, split {split}, seed {seed}', version='1', settings=dataclasses.asdict(settings)
+        ),
         licenses=[], images=[], annotations=[], categories=[_category()],
     )  # fmt: skip
     for index in _counted(count, progress):

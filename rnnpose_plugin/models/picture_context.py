@@ -21,8 +21,8 @@ class PictureContext(nn.Module):
     - ``'none'``: nothing, which is the paper;
     - ``'pooled'``: the global maxima of the hidden states, which also decide on the stop;
     - ``'read'``: these, and F, through a 1 x 1 convolution, averaged where the heatmaps of the pass before peak, so
-      that the next pass knows whose joints it looks for. A step's first pass has only noise to go by and reads F's
-      average.
+      that the next pass knows whose joints it looks for. A joint whose map is empty reads nothing. A step's first pass
+      has only noise to go by and reads F's average over the cells that the noise chose, nothing without noise.
 
     The layer that makes gates of them starts at zero: a new network begins as the paper's.
 

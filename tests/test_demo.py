@@ -13,6 +13,6 @@ def test_a_model_that_is_missing_is_told_at_once(tmp_path):
     command = [sys.executable, 'tools/demo.py', '--fast']
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1
-    assert 'model_zoo/rnnpose_context_crowdbench.pth does not ship yet' in done.stderr
+    assert 'model_zoo/rnnpose_context_crowdbench.pth is missing; fetch it again' in done.stderr
     assert 'Traceback' not in done.stderr
     assert not (tmp_path / 'data').exists()

@@ -377,7 +377,8 @@ def test_a_file_without_donors_is_refused_at_construction(tmp_path):
     [
         dict(prob=1.5), dict(iou=(0.7, 0.3)), dict(iou=(0, 0.3)), dict(iou=(0.5, 1)), dict(iou=(0.5,)),
         dict(min_keypoints=0), dict(max_tries=0), dict(prob=True), dict(prob='0.5'), dict(iou=0.5),
-        dict(iou=('a', 'b')), dict(min_keypoints=5.5), dict(max_tries=2.5), dict(max_tries=True), dict(drop_covered='no'),
+        dict(iou=('a', 'b')), dict(min_keypoints=5.5), dict(max_tries=2.5), dict(max_tries=True),
+        dict(drop_covered='no'),
     ],
 )  # fmt: skip
 def test_bad_settings_are_refused_at_construction(setting):

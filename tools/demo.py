@@ -87,7 +87,7 @@ def main() -> None:
     folder, splits = (FAST_FOLDER, FAST_SPLITS) if args.fast else (FOLDER, SPLITS)
     with one_sentence_errors(folder):
         if args.fast and not Path(SHIPPED).is_file():
-            raise FileNotFoundError(f'{SHIPPED} is missing; fetch it again (git checkout {SHIPPED}), or leave out FAST=1')
+            raise FileNotFoundError(f'{SHIPPED} is missing; fetch it again, or leave out FAST=1')
         try:
             run_stages(fast_stages() if args.fast else stages(), folder, args.fresh)
         except KeyboardInterrupt:

@@ -65,8 +65,8 @@ def occlude(
 
     The donor is scaled to the area of the target's box as far as ``SCALES`` allows, mirrored half of the time, and
     shifted in a random direction. The donor's box is that of the person as far as it is inside the picture.
-    Nobody is pasted over themselves, which is to say over the same id on a picture of the same name, nor over somebody of
-    another category. Whoever's box reaches beyond the picture gets the part of it that is inside.
+    Nobody is pasted over themselves, which is to say over the same id on a picture of the same name, nor over somebody
+    of another category. Whoever's box reaches beyond the picture gets the part of it that is inside.
 
     Args:
         image: (H, W, 3), left as it is.

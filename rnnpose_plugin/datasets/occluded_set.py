@@ -60,8 +60,8 @@ def write_occluded_set(
         Path of the JSON file.
 
     Raises:
-        ValueError: If an argument is out of range, pictures would be written over those that are read, or the file is no COCO file, has nobody to cut out or nobody to
-            paste them over.
+        ValueError: If an argument is out of range, pictures would be written over those that are read, or the file is
+            no COCO file, has nobody to cut out or nobody to paste them over.
         RuntimeError: If a pair of such an IoU can be made on no picture.
         OSError: If a file cannot be read or written.
     """

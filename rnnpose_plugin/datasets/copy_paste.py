@@ -98,11 +98,10 @@ def occlude(
                 f'The donors have {len(donor.joints)} joints and the people of the picture '
                 f'{len(target["keypoints"]) // 3}; give donors labelled in the same way.'
             )
-        kinds = {person.category_id for person in donors.people}
-        if target['category_id'] not in kinds:
+        if target['category_id'] not in donors.categories:
             raise ValueError(
-                f'The donors are of category {sorted(kinds)} and somebody in the picture of {target["category_id"]}; '
-                'give donors labelled in the same way.'
+                f'The donors are of category {sorted(donors.categories)} and somebody in the picture of '
+                f'{target["category_id"]}; give donors labelled in the same way.'
             )
         if donor.category_id != target['category_id']:
             continue

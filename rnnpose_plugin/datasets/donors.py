@@ -69,6 +69,7 @@ class Donors:
                 skipped[fault] += 1
             else:
                 self.people.append(donor)
+        self.categories = {donor.category_id for donor in self.people}
         counts = counts_text(skipped)
         if not self.people:
             raise ValueError(

@@ -273,6 +273,10 @@ def test_the_checkpoint_is_the_last_one_of_the_training():
         (dict(tables=['5', 'ae'], data='coco'), 'table ae cannot be made on coco; use crowd or crowdbench'),
         (dict(seeds=[0, -1]), '--seeds 0 -1: name different numbers'),
         (dict(seeds=[1, 1]), '--seeds 1 1: name different numbers'),
+        (
+            dict(only=['base', 'norm_off']),
+            '--only norm_off is run for none of these tables; choose some of base feedback_0',
+        ),
         (dict(options=['model.head']), '--cfg-options model.head: write KEY=VALUE'),
         (dict(options=['modle.head.a=1']), "there is no setting 'modle' in configs/ablations/"),
     ],
@@ -365,10 +369,10 @@ OPTIONS = [
 ]
 
 
-def run_tool(work_dir, crowd):
+def run_tool(work_dir, crowd, *flags):
     roots = [f'{name}_dataloader.dataset.data_root={crowd}/' for name in ('train', 'test')]
     command = [sys.executable, str(ROOT / 'tools' / 'ablation.py'), 'norm', '--data', 'crowd', '--seeds', '7']
-    command += ['--work-dir', str(work_dir), '--cfg-options', *OPTIONS, *roots]
+    command += ['--work-dir', str(work_dir), *flags, '--cfg-options', *OPTIONS, *roots]
     environment = dict(os.environ, OMP_NUM_THREADS='1')
     return subprocess.run(command, cwd=work_dir, env=environment, capture_output=True, text=True)
 
@@ -378,6 +382,12 @@ def test_the_tool_from_end_to_end(crowd, tmp_path):
     folder = tmp_path / 'crowd'
     obstacle = folder / 'norm_off' / 'seed_7' / 'train' / 'epoch_1.pth'
     obstacle.mkdir(parents=True)
+    done = run_tool(tmp_path, crowd, '--only', 'base')  # the other one is left out
+    assert done.returncode == 0, done.stderr
+    assert (
+        '| not yet ' in (folder / 'table_norm.md').read_text()
+        and 'norm_off/seed_7, run 2 of 2: left out' in done.stdout
+    )
     done = run_tool(tmp_path, crowd)
     assert done.returncode == 1 and done.stderr.strip().endswith('1 of 2 runs failed; the tables say why'), done.stderr
     rows = json.loads((folder / 'table_norm.json').read_text())['rows']
@@ -396,5 +406,9 @@ def test_the_tool_from_end_to_end(crowd, tmp_path):
     saved = torch.load(folder / 'norm_off' / 'seed_7' / 'train' / 'epoch_1.pth', weights_only=False)
     assert saved['meta']['seed'] == 7 and not [name for name in saved['state_dict'] if name.startswith('head.norm')]
 
+    whole = (folder / 'table_norm.md').read_text()
+    done = run_tool(tmp_path, crowd, '--only', 'norm_off')
+    assert done.returncode == 0 and done.stdout.count('done before') == 3, done.stderr
+    assert (folder / 'table_norm.md').read_text() == whole  # base was left out, and is shown
     done = run_tool(tmp_path, crowd)
     assert done.returncode == 0 and done.stdout.count('done before') == 6, done.stderr

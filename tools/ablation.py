@@ -23,6 +23,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('tables', nargs='*', metavar='TABLE', help=f'any of {" ".join(PAPER_TABLES)}')
     parser.add_argument('--data', default='crowd', help=f'{" or ".join(SPLITS)} (default: %(default)s)')
     parser.add_argument('--seeds', nargs='+', type=int, default=[0], help='of the trainings (default: 0)')
+    parser.add_argument(
+        '--only',
+        nargs='+',
+        metavar='CONFIG',
+        help='run these rows (the names that --list shows), show all that is done',
+    )
     parser.add_argument('--work-dir', default='work_dirs/ablation', help='default: %(default)s')
     parser.add_argument('--fresh', action='store_true', help='repeat what is done')
     parser.add_argument('--list', action='store_true', help='print tables and configs, and run nothing')
@@ -41,7 +47,7 @@ def main() -> None:
     # mmengine tells of ABLATION_DATA at every config that it reads.
     MMLogger.get_current_instance().setLevel(logging.WARNING)
     with one_sentence_errors(args.work_dir):
-        ablation = Ablation(args.tables, args.data, args.seeds, args.work_dir, args.cfg_options)
+        ablation = Ablation(args.tables, args.data, args.seeds, args.work_dir, args.cfg_options, args.only)
         try:
             for _ in ablation.run(args.fresh):
                 write_tables(ablation)

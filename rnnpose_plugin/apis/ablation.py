@@ -89,12 +89,21 @@ class Ablation:
         seeds (list[int]): each config is trained with each.
         work_dir (str): for everything that is written; each kind of data gets a folder in it.
         options (list[str]): as after ``--cfg-options``, for every training and its tests.
+        only (list[str], optional): configs to run; of the others is shown what was done before. Defaults to None, all.
 
     Raises:
-        ValueError: for an unknown table or kind of data, or seeds or options that cannot be.
+        ValueError: for an unknown table, kind of data or config, or seeds or options that cannot be.
     """
 
-    def __init__(self, tables: list[str], data: str, seeds: list[int], work_dir: str, options: list[str]) -> None:
+    def __init__(
+        self,
+        tables: list[str],
+        data: str,
+        seeds: list[int],
+        work_dir: str,
+        options: list[str],
+        only: list[str] | None = None,
+    ) -> None:
         unknown = [name for name in tables if name not in PAPER_TABLES]
         if unknown or not tables:
             what = f'there is no table {" ".join(unknown)}' if unknown else 'no table is named'
@@ -108,10 +117,20 @@ class Ablation:
             raise ValueError(f'--seeds {" ".join(map(str, seeds))}: name different numbers of 0 and more')
         self.tables, self.data, self.seeds, self.options = list(tables), data, list(seeds), list(options)
         self.folder = Path(work_dir, data)
+        self.only = self._check_only(only)
         # Metrics by test config and split, of the tests that are done; and what kept the others from it.
         self.results: dict[Run, dict[tuple[str, str], dict[str, float]]] = {}
         self.failures: dict[Run, str] = {}
         self._check_options()
+
+    def _check_only(self, only: list[str] | None) -> set[str]:
+        trained = {run.train or 'ae' for run in self.runs()}
+        unknown = [config for config in only or () if config not in trained]
+        if unknown:
+            raise ValueError(
+                f'--only {unknown[0]} is run for none of these tables; choose some of {" ".join(sorted(trained))}'
+            )
+        return set(only or trained)
 
     def _check_options(self) -> None:
         """Now rather than in the middle of the night."""
@@ -157,7 +176,7 @@ class Ablation:
         return [metrics[metric] for metrics in tests if metrics is not None]
 
     def run(self, fresh: bool = False) -> Iterator[Run]:
-        """Run everything that is not done. What fails is noted in ``failures`` and does not keep the others.
+        """Run what is not done and not left out. What fails is noted in ``failures`` and does not keep the others.
 
         Args:
             fresh (bool): repeat what is done. Defaults to False.
@@ -167,16 +186,18 @@ class Ablation:
         """
         runs = self.runs()
         for number, run in enumerate(runs, start=1):
-            print(f'{run.name}, run {number} of {len(runs)}', flush=True)
+            wanted = (run.train or 'ae') in self.only
+            print(f'{run.name}, run {number} of {len(runs)}{"" if wanted else ": left out"}', flush=True)
             with data_chosen(self.data):
-                self._run(run, self.folder / run.name, fresh)
+                self._run(run, self.folder / run.name, wanted, fresh)
             yield run
 
-    def _run(self, run: Run, folder: Path, fresh: bool) -> None:
+    def _run(self, run: Run, folder: Path, wanted: bool, fresh: bool) -> None:
         begin, stages = time.time(), []
         try:
             stages = self.stages(run)
-            run_stages(stages, str(folder), fresh)
+            if wanted:
+                run_stages(stages, str(folder), fresh)
         except Exception as error:
             self.failures[run] = _reason(error, folder, begin)
             print(f'{run.name} failed: {self.failures[run]}', flush=True)

@@ -286,6 +286,15 @@ def test_what_the_tool_refuses(given, match):
         Ablation(**{**dict(tables=['5'], data='crowd', seeds=[0], work_dir='w', options=[]), **given})
 
 
+def test_options_need_to_suit_only_what_is_run():
+    given = dict(
+        tables=['ae'], data='crowdbench', seeds=[0], work_dir='w', options=['model.backbone.init_cfg.checkpoint=x']
+    )
+    Ablation(**given, only=['context'])
+    with pytest.raises(ValueError, match="ae_longer.py is .*, without a 'checkpoint'"):
+        Ablation(**given)
+
+
 def test_options_are_read_as_the_tools_read_them():
     assert parse_options([]) == {}
     assert parse_options(['a.b=1', 'c=[1,x]', 'd=None']) == {'a.b': 1, 'c': [1, 'x'], 'd': None}

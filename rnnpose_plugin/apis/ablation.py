@@ -135,7 +135,7 @@ class Ablation:
     def _check_options(self) -> None:
         """Now rather than in the middle of the night."""
         with data_chosen(self.data):
-            for run in self.runs():
+            for run in filter(self._is_wanted, self.runs()):
                 options = parse_options(self._options_of(run))
                 for config in run.tests if run.seed in (None, self.seeds[0]) else ():
                     check_options(read_config(_path(config)), options)
@@ -186,17 +186,20 @@ class Ablation:
         """
         runs = self.runs()
         for number, run in enumerate(runs, start=1):
-            wanted = (run.train or 'ae') in self.only
-            print(f'{run.name}, run {number} of {len(runs)}{"" if wanted else ": left out"}', flush=True)
+            note = '' if self._is_wanted(run) else ': left out'
+            print(f'{run.name}, run {number} of {len(runs)}{note}', flush=True)
             with data_chosen(self.data):
-                self._run(run, self.folder / run.name, wanted, fresh)
+                self._run(run, self.folder / run.name, fresh)
             yield run
 
-    def _run(self, run: Run, folder: Path, wanted: bool, fresh: bool) -> None:
+    def _is_wanted(self, run: Run) -> bool:
+        return (run.train or 'ae') in self.only
+
+    def _run(self, run: Run, folder: Path, fresh: bool) -> None:
         begin, stages = time.time(), []
         try:
             stages = self.stages(run)
-            if wanted:
+            if self._is_wanted(run):
                 run_stages(stages, str(folder), fresh)
         except Exception as error:
             self.failures[run] = _reason(error, folder, begin)

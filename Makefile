@@ -49,7 +49,7 @@ lint: install ## check style and format with ruff
 	$(PY) -m ruff format --check
 
 demo: install ## run tools/demo.py (FAST=1: the shipped model, no training; DEMO_ARGS=... is handed on)
-	$(PY) tools/demo.py$(if $(FAST), --fast) $(DEMO_ARGS)
+	$(PY) tools/demo.py$(if $(filter 1,$(FAST)), --fast) $(DEMO_ARGS)
 
 compare: install ## train AE and the decoder on the synthetic crowd and compare them (COMPARE_ARGS=... is handed on)
 	$(PY) tools/compare_crowd.py $(COMPARE_ARGS)

@@ -328,7 +328,7 @@ def test_forgotten_normalisation_is_refused_from_conversion_to_comparison(tmp_pa
     path = str(tmp_path / 'out.pth')
     meta = convert_file(save(tmp_path / 'in.pth', pose_ae_weights(stacks=4)), path)
     config, _, *options = shlex.split(usage(meta, path))
-    runner = SimpleNamespace(model=MODELS.build(narrow(merged(config, options))))
+    runner = SimpleNamespace(model=MODELS.build(narrow(merged(config, options))), _test_loop=None)
     hook = CheckpointFitHook()
     hook.before_run(runner)
     trained = dict(meta={}, state_dict=runner.model.state_dict())

@@ -1,4 +1,4 @@
-"""`make demo FAST=1`: run with few pictures, and where the model of model_zoo is missing."""
+"""`make demo FAST=1`: run with few pictures, and where the model of model_zoo is missing or damaged."""
 
 import json
 import subprocess
@@ -41,9 +41,13 @@ def test_two_pictures_of_each_split_are_tested_and_drawn(run, tmp_path):
     assert (tmp_path / 'work_dirs/demo_fast/steps.png').stat().st_size > 10_000
 
 
-def test_a_model_that_is_missing_is_told_at_once(run, tmp_path):
+def test_a_model_that_is_missing_or_damaged_is_told_at_once(run, tmp_path):
     done = run()
     assert done.returncode == 1
-    assert 'model_zoo/rnnpose_context_crowdbench.pth is missing; fetch it again' in done.stderr
+    assert "checkpoint 'model_zoo/rnnpose_context_crowdbench.pth' does not exist" in done.stderr
     assert 'Traceback' not in done.stderr
+    assert not (tmp_path / 'data').exists()
+    (tmp_path / 'model_zoo').mkdir()
+    (tmp_path / 'model_zoo' / 'rnnpose_context_crowdbench.pth').write_bytes(b'PK half a file')
+    assert 'is cut off, as after a full disk' in run().stderr
     assert not (tmp_path / 'data').exists()

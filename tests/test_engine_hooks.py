@@ -415,7 +415,7 @@ def test_a_pretrained_backbone_that_does_not_fit_is_refused(tmp_path, shape, pre
     torch.save(dict(state_dict={f'{prefix}weight': torch.zeros(shape), f'{prefix}bias': torch.zeros(2)}), path)
 
     class Runner:
-        model = torch.nn.Module()
+        model, _test_loop = torch.nn.Module(), None
 
     Runner.model.backbone = torch.nn.Linear(2, 2)
     Runner.model.backbone.init_cfg = dict(type='Pretrained', checkpoint=str(path), prefix='backbone.')

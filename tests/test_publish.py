@@ -1,8 +1,10 @@
-"""tools/publish.py: what is kept, what is refused, and that the small file tests like the large one."""
+"""tools/publish.py: what is kept, what is refused, and that a model takes the small file."""
 
 import hashlib
+import io
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -17,9 +19,12 @@ from rnnpose_plugin.apis.publish import publish
 ROOT = Path(__file__).parent.parent
 
 
-def checkpoint_of(state_dict, path):
+CFG = "optimizer = dict(lr=0.1)\nwork_dir = '{}'\n"
+
+
+def checkpoint_of(state_dict, path, work_dir='somewhere'):
     meta = dict(
-        epoch=3, seed=0, cfg='text', dataset_meta={'num_keypoints': 17}, experiment_name='somewhere', hook_msgs={}
+        epoch=3, seed=0, cfg=CFG.format(work_dir), dataset_meta={'num_keypoints': 17}, experiment_name='x', hook_msgs={}
     )
     torch.save(dict(state_dict=state_dict, meta=meta, optimizer={'state': torch.zeros(9)}, message_hub={}), path)
 
@@ -31,7 +36,7 @@ def test_what_is_kept(tmp_path):
     content = (tmp_path / 'out.pth').read_bytes()
     assert facts == dict(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
     small = torch.load(tmp_path / 'out.pth', weights_only=False)
-    assert small['meta'] == dict(epoch=3, seed=0, cfg='text', dataset_meta={'num_keypoints': 17})
+    assert small['meta'] == dict(epoch=3, seed=0, cfg='optimizer = dict(lr=0.1)\n', dataset_meta={'num_keypoints': 17})
     assert set(small) == {'state_dict', 'meta'}
     assert small['state_dict']['n'].dtype == torch.int64 and small['state_dict']['w'].dtype == torch.float16
     # float16 has 11 bits: half a unit in the last place is 2**-11 of the value.
@@ -45,13 +50,69 @@ def test_a_weight_too_large_for_float16_is_named(tmp_path):
     assert not (tmp_path / 'out.pth').exists()
 
 
-@pytest.mark.parametrize(('content', 'error'), [(None, 'does not exist'), (b'PK half', 'is cut off')])
-def test_bad_files_are_told_in_one_sentence(tmp_path, content, error):
+def test_the_folder_of_the_training_makes_no_difference(tmp_path):
+    facts = []
+    for place in ('here', 'there'):
+        checkpoint_of({'w': torch.ones(3)}, tmp_path / 'in.pth', place)
+        facts.append(publish(str(tmp_path / 'in.pth'), str(tmp_path / 'out.pth')))
+    assert facts[0] == facts[1]
+
+
+def archive():
+    """A zip file that torch did not write."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, 'w') as file:
+        file.writestr('a.txt', 'a')
+    return content.getvalue()
+
+
+def saved(value):
+    content = io.BytesIO()
+    torch.save(value, content)
+    return content.getvalue()
+
+
+WEIGHT = {'w': torch.ones(1)}
+
+
+@pytest.mark.parametrize(
+    ('content', 'error'),
+    [
+        (None, "checkpoint 'in.pth' does not exist"),
+        (b'PK half', 'in.pth is cut off'),
+        (b'\x80\x67 a pickle of an unknown protocol', 'in.pth is no checkpoint'),
+        (archive(), 'in.pth is no checkpoint'),
+        (saved({'a': 1}), 'in.pth is no checkpoint: no weights'),
+        (saved(dict(state_dict={}, meta=dict(cfg='a = 1'))), 'in.pth is no checkpoint: no weights'),
+        (saved(WEIGHT), 'in.pth does not say with which config'),
+        (saved(dict(state_dict=WEIGHT, meta=None)), 'in.pth does not say with which config'),
+        (
+            saved(dict(state_dict={'w': torch.tensor([1, torch.nan])})),
+            'weight w is not finite: the training went astray',
+        ),
+    ],
+)
+def test_bad_files_are_told_in_one_sentence(tmp_path, monkeypatch, content, error):
+    monkeypatch.chdir(tmp_path)
     if content is not None:
-        (tmp_path / 'in.pth').write_bytes(content)
+        Path('in.pth').write_bytes(content)
+    with pytest.raises((ValueError, OSError), match=error):
+        publish('in.pth', 'out.pth')
+    assert not Path('out.pth').exists()
+
+
+def test_folders_are_told_of(tmp_path):
+    checkpoint_of(WEIGHT, tmp_path / 'in.pth')
+    with pytest.raises(FileNotFoundError, match='there is no folder .*gone to write out.pth to; make it first'):
+        publish(str(tmp_path / 'in.pth'), str(tmp_path / 'gone' / 'out.pth'))
+    with pytest.raises(IsADirectoryError, match='is a folder; name a file in it'):
+        publish(str(tmp_path), str(tmp_path / 'out.pth'))
+
+
+def test_the_tool_says_one_sentence(tmp_path):
     command = [sys.executable, str(ROOT / 'tools' / 'publish.py'), 'in.pth', 'out.pth']
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 1 and error in done.stderr.strip().splitlines()[-1]
+    assert done.returncode == 1 and 'does not exist' in done.stderr.strip().splitlines()[-1]
     assert 'Traceback' not in done.stderr
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from contextlib import redirect_stdout
 from pathlib import Path
 
+from rnnpose_plugin.apis.checkpoint_file import check_checkpoint_file
 from rnnpose_plugin.apis.crowd_job import FOLDER, RNN, SPLITS, last_checkpoint, shared_stages
 from rnnpose_plugin.apis.launch import build_runner, read_config
 from rnnpose_plugin.apis.report import one_sentence_errors
@@ -49,9 +50,7 @@ def stages() -> list[Stage]:
 
 def run_fast() -> None:
     """Slices of CrowdBench's test splits, and the shipped model on them; one process, as each start takes seconds."""
-    for path in (SHIPPED, SHIPPED_CONFIG):
-        if not Path(path).is_file():
-            raise FileNotFoundError(f'{path} is missing; fetch it again, or leave out FAST=1')
+    check_checkpoint_file(SHIPPED)
     write_crowd(FAST_DATA, dict.fromkeys(FAST_SPLITS, FAST_COUNT), 0, CROWDBENCH, progress=True)
     Path(FAST_FOLDER).mkdir(parents=True, exist_ok=True)
     for split in FAST_SPLITS:
@@ -82,7 +81,7 @@ def table(folder: str, splits: Iterable[str]) -> str:
 def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--fresh', action='store_true', help='repeat finished stages')
+    parser.add_argument('--fresh', action='store_true', help='repeat finished stages; --fast always does')
     parser.add_argument('--fast', action='store_true', help='train nothing: test the model of model_zoo')
     args = parser.parse_args()
     os.chdir(ROOT)

@@ -17,6 +17,8 @@ def check_checkpoint_file(path: str) -> None:
     """
     if '://' in path:
         return
+    if os.path.isdir(path):
+        raise IsADirectoryError(f'checkpoint {path!r} is a folder; name a file in it')
     if not os.path.isfile(path):
         raise FileNotFoundError(f'checkpoint {path!r} does not exist; check the path')
     if is_whole(path):

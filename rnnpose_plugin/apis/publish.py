@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from pathlib import Path
 
 import torch
 
+from ..engine.checkpoint_fit_hook import state_dict_of
 from .checkpoint_file import check_checkpoint_file
 from .report import is_disk_full
 
@@ -17,7 +19,8 @@ KEPT = ('cfg', 'dataset_meta', 'data_preprocessor', 'epoch', 'iter', 'seed', 'mm
 def publish(source: str, target: str) -> dict[str, str | int]:
     """Write the smaller file. A model that loads it has float32 weights again, rounded to float16.
 
-    Where an ``EMAHook`` was in the training, ``state_dict`` holds the averaged weights, and so does the file.
+    Where an ``EMAHook`` was in the training, ``state_dict`` holds the averaged weights, and so does the file. Of the
+    config all is kept but ``work_dir``: the same training in another folder makes the same file.
 
     Args:
         source (str): a checkpoint of ``tools/train.py``.
@@ -27,13 +30,26 @@ def publish(source: str, target: str) -> dict[str, str | int]:
         dict[str, str | int]: ``bytes`` and ``sha256`` of the file.
 
     Raises:
-        FileNotFoundError: if there is no such checkpoint.
-        ValueError: if it is damaged, or a weight is too large for float16.
+        FileNotFoundError: if there is no such checkpoint, or no folder for the file.
+        ValueError: if it is damaged or was not written by ``tools/train.py``, or float16 cannot hold a weight.
     """
     check_checkpoint_file(source)
-    checkpoint = torch.load(source, map_location='cpu', weights_only=False)
-    weights = {name: _halved(name, value) for name, value in checkpoint['state_dict'].items()}
-    meta = {key: checkpoint['meta'][key] for key in KEPT if key in checkpoint['meta']}
+    if not Path(target).parent.is_dir():
+        raise FileNotFoundError(
+            f'there is no folder {Path(target).parent} to write {Path(target).name} to; make it first'
+        )
+    try:
+        checkpoint = torch.load(source, map_location='cpu', weights_only=False)
+    except Exception as error:  # what torch raises depends on what the file is instead
+        raise ValueError(f'{source} is no checkpoint; give a file that tools/train.py wrote') from error
+    weights = {name: _halved(name, value) for name, value in state_dict_of(checkpoint, source).items()}
+    noted = checkpoint.get('meta')
+    if not isinstance(noted, dict) or not isinstance(noted.get('cfg'), str):
+        raise ValueError(
+            f'{source} does not say with which config it was trained; give a file that tools/train.py wrote'
+        )
+    meta = {key: noted[key] for key in KEPT if key in noted}
+    meta['cfg'] = re.sub(r'^work_dir = .*\n?', '', meta['cfg'], flags=re.MULTILINE)
     write_checkpoint(dict(state_dict=weights, meta=meta), target)
     content = Path(target).read_bytes()
     return dict(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
@@ -64,8 +80,10 @@ def write_checkpoint(checkpoint: dict, path: str) -> None:
 
 
 def _halved(name: str, value: torch.Tensor) -> torch.Tensor:
-    if not value.is_floating_point():
+    if not isinstance(value, torch.Tensor) or not value.is_floating_point():
         return value
+    if not value.isfinite().all():
+        raise ValueError(f'weight {name} is not finite: the training went astray; publish an earlier checkpoint')
     half = value.half()
     if not half.isfinite().all():
         raise ValueError(f'weight {name} reaches {value.abs().max():.3g}, more than float16 holds; publish it as it is')

@@ -8,7 +8,7 @@ from collections import OrderedDict
 import numpy as np
 from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import BaseLoop, Runner, find_latest_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
 from mmpose.registry import HOOKS
 from torch.nn import Module
@@ -54,11 +54,13 @@ class CheckpointFitHook(Hook):
             checkpoint['meta']['data_preprocessor'] = normalisation
 
     def before_run(self, runner: Runner) -> None:
-        """Try a pretrained backbone's weights too, which mmengine loads as loosely a moment later.
+        """Before a training, try a pretrained backbone's weights too, which mmengine loads as loosely a moment later.
 
         Args:
             runner (Runner): The runner of the training, validation or testing process.
         """
+        if isinstance(runner._test_loop, BaseLoop):  # a test loads all of the model from its checkpoint
+            return
         backbone = getattr(_unwrap(runner.model), 'backbone', None)
         for init in _as_list(getattr(backbone, 'init_cfg', None)):
             if init.get('type') == 'Pretrained':
@@ -79,7 +81,7 @@ def refuse_misfit(model: Module, checkpoint: dict, source: str, prefix: str = ''
     Returns:
         list[str]: Names of weights that the model does not use.
     """
-    state_dict = _state_dict_of(checkpoint, source)
+    state_dict = state_dict_of(checkpoint, source)
     if prefix:
         state_dict = _without_prefix(state_dict, prefix)
     missing, superfluous, reshaped = _try_to_load(model, state_dict)
@@ -89,6 +91,28 @@ def refuse_misfit(model: Module, checkpoint: dict, source: str, prefix: str = ''
             f'{_count("of another shape", reshaped)}; use the config it was trained with'
         )
     return superfluous
+
+
+def state_dict_of(checkpoint: object, source: str) -> OrderedDict:
+    """The weights in what was read from a file, without the prefix that a wrapper for several devices gives them.
+
+    Args:
+        checkpoint (object): A checkpoint or, as mmengine takes it, too, a bare state dict.
+        source (str): The file, for the message.
+
+    Returns:
+        OrderedDict: Weights by name.
+
+    Raises:
+        ValueError: if there are no weights in it.
+    """
+    state_dict = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, dict) else None
+    if not isinstance(state_dict, dict) or not any(hasattr(value, 'shape') for value in state_dict.values()):
+        raise ValueError(f'{source} is no checkpoint: no weights in it; give a file that CheckpointHook wrote')
+    stripped = OrderedDict((re.sub(r'^module\.', '', name), value) for name, value in state_dict.items())
+    # The version of each module, by which it decides whether to convert old names.
+    stripped._metadata = getattr(state_dict, '_metadata', OrderedDict())
+    return stripped
 
 
 def refuse_other_normalisation(model: Module, checkpoint: dict, source: str) -> None:
@@ -128,17 +152,6 @@ def _without_prefix(state_dict: OrderedDict, prefix: str) -> OrderedDict:
     part = OrderedDict((name[len(prefix) :], v) for name, v in state_dict.items() if name.startswith(prefix))
     part._metadata = OrderedDict()
     return part
-
-
-def _state_dict_of(checkpoint, source: str) -> OrderedDict:
-    # mmengine takes a bare state dict, too.
-    state_dict = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, dict) else None
-    if not isinstance(state_dict, dict) or not any(hasattr(value, 'shape') for value in state_dict.values()):
-        raise ValueError(f'{source} is no checkpoint: no weights in it; give a file that CheckpointHook wrote')
-    stripped = OrderedDict((re.sub(r'^module\.', '', name), value) for name, value in state_dict.items())
-    # The version of each module, by which it decides whether to convert old names.
-    stripped._metadata = getattr(state_dict, '_metadata', OrderedDict())
-    return stripped
 
 
 def _unwrap(model):

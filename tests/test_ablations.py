@@ -290,7 +290,9 @@ def test_options_need_to_suit_only_what_is_run():
     given = dict(
         tables=['ae'], data='crowdbench', seeds=[0], work_dir='w', options=['model.backbone.init_cfg.checkpoint=x']
     )
-    Ablation(**given, only=['context'])
+    ablation = Ablation(**given, only=['context'])
+    with data_chosen('crowdbench'):
+        assert [len(ablation.stages(run)) for run in ablation.runs()] == [4, 4, 4]  # those left out may be shown
     with pytest.raises(ValueError, match="ae_longer.py is .*, without a 'checkpoint'"):
         Ablation(**given)
 

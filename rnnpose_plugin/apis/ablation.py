@@ -243,10 +243,10 @@ class Ablation:
         return [option for option in self.options if option.startswith(AE_OPTIONS) and '.init_cfg' not in option]
 
     def _checkpoint(self, run: Run) -> str:
-        cfg = read_config(_path(run.train or 'base'))
-        cfg.merge_from_dict(parse_options(self.options))
         if run.train is not None:
             return str(self.folder / run.name / 'train')  # its last one
+        cfg = read_config(_path('base'))
+        cfg.merge_from_dict(parse_options(self.options))
         init_cfg = cfg.model.backbone.get('init_cfg')
         if not isinstance(init_cfg, dict) or 'checkpoint' not in init_cfg:
             raise ValueError(f'model.backbone.init_cfg is {init_cfg}; name the AE weights that are to be tested there')

@@ -75,6 +75,9 @@ def test_the_config_is_the_one_it_was_trained_with():
     parts = ('model', 'train_cfg', 'optim_wrapper', 'param_scheduler', 'custom_hooks', 'default_hooks')
     for part in (*parts, 'train_dataloader', 'test_dataloader', 'test_evaluator'):
         assert without_places(trained[part]) == without_places(now[part]), part
+    # Of the weights that it was trained on, the place is what the card's command names, and no other's.
+    card = (ROOT / 'model_zoo' / 'README.md').read_text()
+    assert f'model.backbone.init_cfg.checkpoint={trained.model.backbone.init_cfg.checkpoint}\n' in card
     assert '/' + 'work' + '/' not in saved['cfg']
 
 

@@ -297,6 +297,15 @@ def test_options_need_to_suit_only_what_is_run():
         Ablation(**given)
 
 
+def test_a_row_left_out_cannot_fail(tmp_path):
+    given = dict(tables=['1'], data='crowd', seeds=[0], work_dir=tmp_path, options=['model.backbone.init_cfg=None'])
+    for only, failures in ((['lstm2_learned'], 0), (['ae'], 1)):
+        ablation = Ablation(**given, only=only)
+        with data_chosen('crowd'):
+            ablation._run(Run(), tmp_path / 'ae', fresh=False)  # no AE weights are named
+        assert len(ablation.failures) == failures and ablation.results == {Run(): {}}
+
+
 def test_options_are_read_as_the_tools_read_them():
     assert parse_options([]) == {}
     assert parse_options(['a.b=1', 'c=[1,x]', 'd=None']) == {'a.b': 1, 'c': [1, 'x'], 'd': None}

@@ -196,14 +196,15 @@ class Ablation:
         return (run.train or 'ae') in self.only
 
     def _run(self, run: Run, folder: Path, fresh: bool) -> None:
-        begin, stages = time.time(), []
+        begin, stages, wanted = time.time(), [], self._is_wanted(run)
         try:
             stages = self.stages(run)
-            if self._is_wanted(run):
+            if wanted:
                 run_stages(stages, str(folder), fresh)
         except Exception as error:
-            self.failures[run] = _reason(error, folder, begin)
-            print(f'{run.name} failed: {self.failures[run]}', flush=True)
+            if wanted:
+                self.failures[run] = _reason(error, folder, begin)
+                print(f'{run.name} failed: {self.failures[run]}', flush=True)
         done = {stage.name for stage in finished(stages, str(folder))}
         self.results[run] = {
             (config, split): json.loads((folder / f'{config}_{split}.json').read_text())

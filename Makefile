@@ -13,7 +13,7 @@ PARALLEL := -n auto --maxprocesses 4 --dist loadfile
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 NO_DEPS := $(shell sed -n 's/^\#no-deps: *//p' requirements.txt)
-SOURCES := rnnpose_plugin configs tools tests
+SOURCES := rnnpose_plugin projects configs tools tests
 
 # The stamp's name holds a hash of what an installation depends on, the place of this folder included (an editable
 # install points at it), so a venv is used again exactly as long as all of that is the same.

@@ -8,11 +8,11 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmpose.registry import MODELS
 
-from rnnpose_plugin.apis.comparison import open_dump
-from rnnpose_plugin.apis.comparison_facts import other_facts, required_facts
-from rnnpose_plugin.apis.comparison_report import Results, write_report
-from rnnpose_plugin.apis.contender import load_contender
-from rnnpose_plugin.datasets.synthetic_crowd import CrowdSettings, write_crowd
+from projects.compare.contender import load_contender
+from projects.compare.facts import other_facts, required_facts
+from projects.compare.predictions import open_dump
+from projects.compare.report import Results, write_report
+from projects.crowdbench.synthetic_crowd import CrowdSettings, write_crowd
 
 ROOT = Path(__file__).parents[1]
 AE, RNN = (str(ROOT / 'configs' / f'{name}.py') for name in ('ae_hg_crowd', 'rnnpose_hg_crowd'))

@@ -16,13 +16,14 @@ from mmengine.runner import Runner
 from mmpose.registry import HOOKS, MODELS, TRANSFORMS
 from narrow_network import NARROW
 
-from rnnpose_plugin.apis.ablation import SPLITS, Ablation, Run, data_chosen, parse_options
-from rnnpose_plugin.apis.ablation_report import align, as_markdown, format_figures, reason_against_paper
-from rnnpose_plugin.apis.check_views import check_test_time_views
-from rnnpose_plugin.apis.launch import read_config
-from rnnpose_plugin.apis.paper_tables import PAPER_TABLES
-from rnnpose_plugin.datasets.synthetic_crowd import CrowdSettings, write_crowd
+from projects.crowdbench.synthetic_crowd import CrowdSettings, write_crowd
+from projects.markdown import align
+from projects.paper_tables.ablation import SPLITS, Ablation, Run, data_chosen, parse_options
+from projects.paper_tables.report import as_markdown, format_figures, reason_against_paper
+from projects.paper_tables.tables import PAPER_TABLES
 from rnnpose_plugin.engine import ChunkedBackpropHook
+from rnnpose_plugin.runtime.check_views import check_test_time_views
+from rnnpose_plugin.runtime.launch import read_config
 
 ROOT = Path(__file__).parent.parent
 ROWS = [row for table in PAPER_TABLES.values() for row in table.rows]

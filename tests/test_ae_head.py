@@ -13,7 +13,7 @@ from mmpose.registry import KEYPOINT_CODECS, MODELS
 from mmpose.structures import PoseDataSample
 from torch.nn import functional as F
 
-from rnnpose_plugin.apis.backbone_table import build_without_memory
+from projects.backbone_table import build_without_memory
 
 HRNET = Path(__file__).parent.parent / 'configs' / 'ae_hrnet-w32_coco.py'
 K, C = 5, 6

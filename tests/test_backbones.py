@@ -13,7 +13,7 @@ from mmpose.datasets.transforms import PackPoseInputs
 from mmpose.models.backbones.swin import PatchMerging
 from mmpose.registry import KEYPOINT_CODECS, MODELS
 
-from rnnpose_plugin.apis.backbone_table import backbone_row, backbone_table, build_without_memory
+from projects.backbone_table import backbone_row, backbone_table, build_without_memory
 
 ROOT = Path(__file__).parent.parent
 PATHS = sorted((ROOT / 'configs').glob('rnnpose_*_coco.py'))

@@ -22,8 +22,8 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from narrow_network import NARROW
 
-from rnnpose_plugin.apis.launch import check_options, load_config, prepare_test, prepare_training
-from rnnpose_plugin.datasets.synthetic_crowd import CrowdSettings, write_crowd
+from projects.crowdbench.synthetic_crowd import CrowdSettings, write_crowd
+from rnnpose_plugin.runtime.launch import check_options, load_config, prepare_test, prepare_training
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = str(ROOT / 'configs' / 'rnnpose_hg_crowd.py')

@@ -13,9 +13,12 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from rnnpose_plugin.apis import benchmark_decoder, benchmark_growth, benchmark_pipeline, benchmark_training
-from rnnpose_plugin.apis.benchmark import SIZES, Clock, Row, growth_exponent, in_ms, machine, write_report
-from rnnpose_plugin.apis.benchmark_decoder import CountedDecoder, PlainDecoder, make_decoder, make_features
+from projects.benchmark import decoder as benchmark_decoder
+from projects.benchmark import growth as benchmark_growth
+from projects.benchmark import pipeline as benchmark_pipeline
+from projects.benchmark import training as benchmark_training
+from projects.benchmark.decoder import CountedDecoder, PlainDecoder, make_decoder, make_features
+from projects.benchmark.measure import SIZES, Clock, Row, growth_exponent, in_ms, machine, write_report
 from rnnpose_plugin.models.recurrent_decoder import RecurrentDecoder
 
 ROOT = Path(__file__).parents[1]

@@ -10,7 +10,7 @@ import pytest
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from rnnpose_plugin.apis.check_data import check_annotation_file, check_config, leaf_datasets
+from rnnpose_plugin.runtime.check_data import check_annotation_file, check_config, leaf_datasets
 
 K = 17
 NAN = float('nan')

@@ -12,8 +12,8 @@ from mmpose.models import BottomupPoseEstimator
 from torch import nn
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
-from rnnpose_plugin.apis.check_engine import check_engine
-from rnnpose_plugin.apis.launch import check_options
+from rnnpose_plugin.runtime.check_engine import check_engine
+from rnnpose_plugin.runtime.launch import check_options
 
 TORCHRUN = dict(RANK='0', WORLD_SIZE='1', MASTER_ADDR='localhost', MASTER_PORT='1')
 SRUN = dict(SLURM_PROCID='0', SLURM_NTASKS='1', SLURM_LOCALID='0', SLURM_NODELIST='here')

@@ -12,9 +12,9 @@ from mmengine.registry import DefaultScope
 from mmpose.datasets.transforms import BottomupResize, PackPoseInputs
 from mmpose.registry import MODELS
 
-from rnnpose_plugin.apis.ablation import data_chosen
-from rnnpose_plugin.apis.check_data import check_config, leaf_datasets
-from rnnpose_plugin.apis.check_views import _ways, check_test_time_views
+from projects.paper_tables.ablation import data_chosen
+from rnnpose_plugin.runtime.check_data import check_config, leaf_datasets
+from rnnpose_plugin.runtime.check_views import _ways, check_test_time_views
 
 ROOT = Path(__file__).parent.parent
 TOOLBOX = Path(mmpose.__file__).parent / '.mim' / 'configs' / 'body_2d_keypoint'

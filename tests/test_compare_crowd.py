@@ -9,10 +9,10 @@ import pytest
 from mmengine.config import Config
 from small_contenders import ROOT, contender, report_of, write_contenders
 
-from rnnpose_plugin.apis.comparison import open_dump, predict
-from rnnpose_plugin.apis.crowd_job import AE as AE_CROWD
-from rnnpose_plugin.apis.crowd_job import FOLDER as JOB_FOLDER
-from rnnpose_plugin.apis.crowd_job import last_checkpoint, shared_stages
+from projects.compare.predictions import open_dump, predict
+from projects.crowdbench.job import AE as AE_CROWD
+from projects.crowdbench.job import FOLDER as JOB_FOLDER
+from projects.crowdbench.job import last_checkpoint, shared_stages
 
 
 @pytest.fixture

@@ -26,11 +26,11 @@ from small_contenders import (
     write_contenders,
 )
 
-from rnnpose_plugin.apis.comparison import PredictionDump, Stopwatch, detections_of, open_dump, predict
-from rnnpose_plugin.apis.comparison_facts import Fact, other_facts, refuse_unequal, required_facts
-from rnnpose_plugin.apis.comparison_report import Results, as_text, write_report
-from rnnpose_plugin.apis.contender import check_test_data, load_contender
-from rnnpose_plugin.visualization.comparison_plots import Picture, _fitted, draw_disagreements, plot_counts
+from projects.compare.contender import check_test_data, load_contender
+from projects.compare.facts import Fact, other_facts, refuse_unequal, required_facts
+from projects.compare.plots import Picture, _fitted, draw_disagreements, plot_counts
+from projects.compare.predictions import PredictionDump, Stopwatch, detections_of, open_dump, predict
+from projects.compare.report import Results, as_text, write_report
 
 TOOL = ROOT / 'tools' / 'compare.py'
 DATASET = 'test_dataloader__dataset__'

@@ -11,7 +11,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmpose.registry import HOOKS, METRICS, TRANSFORMS
 
-from rnnpose_plugin.apis.backbone_table import build_without_memory
+from projects.backbone_table import build_without_memory
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted((ROOT / 'configs').glob('*.py'))

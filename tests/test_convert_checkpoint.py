@@ -24,7 +24,8 @@ from mmengine.config import Config, DictAction
 from mmengine.logging import HistoryBuffer
 from mmpose.registry import MODELS
 
-from rnnpose_plugin.apis.convert_checkpoint import (
+from rnnpose_plugin.engine.checkpoint_fit_hook import CheckpointFitHook, refuse_misfit
+from rnnpose_plugin.runtime.convert_checkpoint import (
     PREPROCESSING,
     convert_file,
     convert_weights,
@@ -32,7 +33,6 @@ from rnnpose_plugin.apis.convert_checkpoint import (
     read_weights,
     usage,
 )
-from rnnpose_plugin.engine.checkpoint_fit_hook import CheckpointFitHook, refuse_misfit
 
 ROOT = Path(__file__).parent.parent
 TOOL = str(ROOT / 'tools' / 'convert_checkpoint.py')

@@ -8,7 +8,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from rnnpose_plugin.apis.benchmark_decoder import PlainDecoder
+from projects.benchmark.decoder import PlainDecoder
 from rnnpose_plugin.engine.chunked_backprop import backprop_in_chunks
 from rnnpose_plugin.models.matched_loss import HungarianHeatmapLoss, StopLoss
 from rnnpose_plugin.models.recurrent_decoder import RecurrentDecoder

@@ -8,7 +8,7 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from rnnpose_plugin.datasets.synthetic_crowd import CrowdSettings, write_split
+from projects.crowdbench.synthetic_crowd import CrowdSettings, write_split
 from rnnpose_plugin.evaluation.crowding import (
     BANDS,
     FIGURES,

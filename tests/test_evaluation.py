@@ -9,7 +9,7 @@ from mmpose.registry import METRICS
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from rnnpose_plugin.datasets.synthetic_crowd import CrowdSettings, write_split
+from projects.crowdbench.synthetic_crowd import CrowdSettings, write_split
 from rnnpose_plugin.evaluation import PersonCountMetric
 
 META = parse_pose_metainfo(dict(from_file='configs/_base_/datasets/coco.py'))

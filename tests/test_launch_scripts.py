@@ -19,7 +19,7 @@ import pytest
 import torch
 from narrow_network import NARROW
 
-from rnnpose_plugin.datasets.synthetic_crowd import CrowdSettings, write_crowd
+from projects.crowdbench.synthetic_crowd import CrowdSettings, write_crowd
 
 ROOT = Path(__file__).resolve().parents[1]
 TOOLS = ROOT / 'tools'

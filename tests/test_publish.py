@@ -14,7 +14,7 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import load_checkpoint
 from mmpose.registry import MODELS
 
-from rnnpose_plugin.apis.publish import publish
+from rnnpose_plugin.runtime.publish import publish
 
 ROOT = Path(__file__).parent.parent
 

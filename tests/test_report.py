@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from rnnpose_plugin.apis.checkpoint_file import check_checkpoint_file, is_whole, last_good_checkpoint
-from rnnpose_plugin.apis.report import one_sentence_errors
+from rnnpose_plugin.runtime.checkpoint_file import check_checkpoint_file, is_whole, last_good_checkpoint
+from rnnpose_plugin.runtime.errors import one_sentence_errors
 
 
 @pytest.fixture(autouse=True)

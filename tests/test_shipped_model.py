@@ -14,7 +14,7 @@ from mmengine.registry import init_default_scope
 from mmpose.apis import inference_bottomup, init_model
 from mmpose.registry import METRICS
 
-from rnnpose_plugin.datasets.synthetic_crowd import CROWDBENCH, write_split
+from projects.crowdbench.synthetic_crowd import CROWDBENCH, write_split
 
 ROOT = Path(__file__).parent.parent
 METAFILE = ROOT / 'model_zoo' / 'rnnpose_context_crowdbench.yml'

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from rnnpose_plugin.apis.stages import Stage, finished, run_stages
+from projects.stages import Stage, finished, run_stages
 
 APPEND = 'import sys; open(sys.argv[1], "a").write(" ".join(sys.argv[2:]) + ";")'
 
@@ -56,7 +56,7 @@ def test_a_sigterm_ends_the_command_too(tmp_path):
     """The job is a process of its own; its command would otherwise live on."""
     beat = tmp_path / 'beat'
     loop = f"import time\nwhile True: open({str(beat)!r}, 'w').write(str(time.time())); time.sleep(0.05)"
-    job = f'from rnnpose_plugin.apis.stages import *; run_stages([Stage("loop", ["-c", {loop!r}])], {str(tmp_path)!r})'
+    job = f'from projects.stages import *; run_stages([Stage("loop", ["-c", {loop!r}])], {str(tmp_path)!r})'
     process = subprocess.Popen([sys.executable, '-c', job], stderr=subprocess.DEVNULL)
     while not beat.exists():
         assert process.poll() is None

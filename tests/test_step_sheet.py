@@ -6,8 +6,8 @@ import pytest
 from mmengine.structures import InstanceData
 from mmpose.structures import PoseDataSample
 
-from rnnpose_plugin.apis.step_drawing import _cells_to_image
 from rnnpose_plugin.codecs import InstanceHeatmap
+from rnnpose_plugin.visualization.step_drawing import _cells_to_image
 from rnnpose_plugin.visualization.step_sheet import DecodedImage, _overlay, draw_step_sheet
 
 CODEC = InstanceHeatmap((64, 64), (16, 16))

@@ -19,9 +19,9 @@ from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
 import rnnpose_plugin  # noqa: F401  (first, as it prepares the import of mmpose)
-from rnnpose_plugin.datasets.crowd_scene import joint_flags, owner_map, sample_crowd
-from rnnpose_plugin.datasets.stick_drawing import SUPERSAMPLE, Shape, draw_shape
-from rnnpose_plugin.datasets.synthetic_crowd import (
+from projects.crowdbench.crowd_scene import joint_flags, owner_map, sample_crowd
+from projects.crowdbench.stick_drawing import SUPERSAMPLE, Shape, draw_shape
+from projects.crowdbench.synthetic_crowd import (
     CROWDBENCH,
     CROWDBENCH_COUNTS,
     JOINT_RADIUS,

@@ -10,10 +10,12 @@ from pathlib import Path
 
 from mmengine.logging import MMLogger
 
-from rnnpose_plugin.apis.ablation import SPLITS, Ablation
-from rnnpose_plugin.apis.ablation_report import as_markdown, list_tables, write_tables
-from rnnpose_plugin.apis.paper_tables import PAPER_TABLES
-from rnnpose_plugin.apis.report import one_sentence_errors
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # projects/ is not installed
+
+from projects.paper_tables.ablation import SPLITS, Ablation
+from projects.paper_tables.report import as_markdown, list_tables, write_tables
+from projects.paper_tables.tables import PAPER_TABLES
+from rnnpose_plugin.runtime.errors import one_sentence_errors
 
 ROOT = Path(__file__).resolve().parent.parent
 

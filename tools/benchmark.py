@@ -12,12 +12,12 @@ from pathlib import Path
 
 import torch
 
-from rnnpose_plugin.apis import benchmark_decoder as decoder
-from rnnpose_plugin.apis import benchmark_pipeline as pipeline
-from rnnpose_plugin.apis import benchmark_training as training
-from rnnpose_plugin.apis.benchmark import SIZES, Clock, machine, write_report
-from rnnpose_plugin.apis.benchmark_growth import growth
-from rnnpose_plugin.apis.report import one_sentence_errors
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # projects/ is not installed
+
+from projects.benchmark import decoder, pipeline, training
+from projects.benchmark.growth import growth
+from projects.benchmark.measure import SIZES, Clock, machine, write_report
+from rnnpose_plugin.runtime.errors import one_sentence_errors
 
 ROOT = Path(__file__).resolve().parent.parent
 # What is measured, and at which sizes.

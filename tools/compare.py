@@ -11,11 +11,13 @@ from pathlib import Path
 from mmengine.config import DictAction
 from mmengine.logging import MMLogger
 
-from rnnpose_plugin.apis.comparison import open_dump, predict
-from rnnpose_plugin.apis.comparison_facts import REQUIRED, other_facts, refuse_unequal, required_facts
-from rnnpose_plugin.apis.comparison_report import Results, as_text, write_report
-from rnnpose_plugin.apis.contender import Contender, check_test_data, load_contender
-from rnnpose_plugin.apis.report import one_sentence_errors
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # projects/ is not installed
+
+from projects.compare.contender import Contender, check_test_data, load_contender
+from projects.compare.facts import REQUIRED, other_facts, refuse_unequal, required_facts
+from projects.compare.predictions import open_dump, predict
+from projects.compare.report import Results, as_text, write_report
+from rnnpose_plugin.runtime.errors import one_sentence_errors
 
 
 def parse_args() -> argparse.Namespace:

@@ -8,8 +8,10 @@ import os
 import sys
 from pathlib import Path
 
-from rnnpose_plugin.apis.comparison_report import as_text
-from rnnpose_plugin.apis.crowd_job import (
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # projects/ is not installed
+
+from projects.compare.report import as_text
+from projects.crowdbench.job import (
     AE,
     FOLDER,
     RNN,
@@ -18,8 +20,8 @@ from rnnpose_plugin.apis.crowd_job import (
     shared_stages,
     training_stage,
 )
-from rnnpose_plugin.apis.report import one_sentence_errors
-from rnnpose_plugin.apis.stages import Stage, run_stages
+from projects.stages import Stage, run_stages
+from rnnpose_plugin.runtime.errors import one_sentence_errors
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = 'work_dirs/compare_crowd'

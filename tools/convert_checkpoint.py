@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from rnnpose_plugin.apis.convert_checkpoint import SOURCES, convert_file, usage
-from rnnpose_plugin.apis.report import one_sentence_errors
+from rnnpose_plugin.runtime.convert_checkpoint import SOURCES, convert_file, usage
+from rnnpose_plugin.runtime.errors import one_sentence_errors
 
 
 def parse_args() -> argparse.Namespace:

@@ -13,13 +13,15 @@ from collections.abc import Iterable
 from contextlib import redirect_stdout
 from pathlib import Path
 
-from rnnpose_plugin.apis.checkpoint_file import check_checkpoint_file
-from rnnpose_plugin.apis.crowd_job import FOLDER, RNN, SPLITS, last_checkpoint, shared_stages
-from rnnpose_plugin.apis.launch import build_runner, read_config
-from rnnpose_plugin.apis.report import one_sentence_errors
-from rnnpose_plugin.apis.stages import Stage, run_stages
-from rnnpose_plugin.apis.step_drawing import draw_images
-from rnnpose_plugin.datasets.synthetic_crowd import CROWDBENCH, write_crowd
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # projects/ is not installed
+
+from projects.crowdbench.job import FOLDER, RNN, SPLITS, last_checkpoint, shared_stages
+from projects.crowdbench.synthetic_crowd import CROWDBENCH, write_crowd
+from projects.stages import Stage, run_stages
+from rnnpose_plugin.runtime.checkpoint_file import check_checkpoint_file
+from rnnpose_plugin.runtime.errors import one_sentence_errors
+from rnnpose_plugin.runtime.launch import build_runner, read_config
+from rnnpose_plugin.visualization.step_drawing import draw_images
 
 ROOT = Path(__file__).resolve().parent.parent
 COLUMNS = {'AP': 'coco/AP', 'AP50': 'coco/AP .5', 'AP75': 'coco/AP .75', 'AR': 'coco/AR'}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from rnnpose_plugin.apis.report import one_sentence_errors
-from rnnpose_plugin.apis.step_drawing import draw_images, first_test_images
+from rnnpose_plugin.runtime.errors import one_sentence_errors
+from rnnpose_plugin.visualization.step_drawing import draw_images, first_test_images
 
 
 def main() -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
-from rnnpose_plugin.apis.backbone_table import backbone_table
-from rnnpose_plugin.apis.report import one_sentence_errors
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # projects/ is not installed
+
+from projects.backbone_table import backbone_table
+from rnnpose_plugin.runtime.errors import one_sentence_errors
 
 CONFIGS = Path(__file__).resolve().parent.parent / 'configs'
 

@@ -1,14 +1,17 @@
 """Write synthetic crowds in COCO format: ``python tools/make_crowd.py --out data/crowd``, or with ``--crowdbench``.
 
-The same options give the same bytes. See ``rnnpose_plugin.datasets.synthetic_crowd`` for what is written.
+The same options give the same bytes. See ``projects.crowdbench.synthetic_crowd`` for what is written.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
-from rnnpose_plugin.datasets.synthetic_crowd import CROWDBENCH, CROWDBENCH_COUNTS, SPLITS, CrowdSettings, write_crowd
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # projects/ is not installed
+
+from projects.crowdbench.synthetic_crowd import CROWDBENCH, CROWDBENCH_COUNTS, SPLITS, CrowdSettings, write_crowd
 
 DEFAULT_COUNTS = {'train': 4000, 'val': 100, 'plain': 150, 'occluded': 150, 'crowded': 0}
 SETTINGS = ('image_size', 'max_people', 'occluded_fraction', 'crowded_fraction')

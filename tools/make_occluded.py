@@ -12,8 +12,8 @@ import argparse
 import sys
 
 import rnnpose_plugin  # noqa: F401  (first, as it prepares the import of mmpose)
-from rnnpose_plugin.apis.report import one_sentence_errors
 from rnnpose_plugin.datasets.occluded_set import write_occluded_set
+from rnnpose_plugin.runtime.errors import one_sentence_errors
 
 
 def build_parser() -> argparse.ArgumentParser:

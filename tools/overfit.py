@@ -12,10 +12,10 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from rnnpose_plugin.apis.check_data import check_annotation_file
-from rnnpose_plugin.apis.launch import build_runner
-from rnnpose_plugin.apis.report import one_sentence_errors
 from rnnpose_plugin.datasets.subset import choose_clear_images, write_subset
+from rnnpose_plugin.runtime.check_data import check_annotation_file
+from rnnpose_plugin.runtime.errors import one_sentence_errors
+from rnnpose_plugin.runtime.launch import build_runner
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from rnnpose_plugin.apis.publish import publish
-from rnnpose_plugin.apis.report import one_sentence_errors
+from rnnpose_plugin.runtime.errors import one_sentence_errors
+from rnnpose_plugin.runtime.publish import publish
 
 
 def main() -> None:

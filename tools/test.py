@@ -7,9 +7,9 @@ import argparse
 from mmengine import dump
 from mmengine.dist import is_main_process
 
-from rnnpose_plugin.apis.launch import add_shared_arguments, build_runner, load_config, prepare_test
-from rnnpose_plugin.apis.report import one_sentence_errors
 from rnnpose_plugin.compat import end_cpu_process
+from rnnpose_plugin.runtime.errors import one_sentence_errors
+from rnnpose_plugin.runtime.launch import add_shared_arguments, build_runner, load_config, prepare_test
 
 
 def parse_args() -> argparse.Namespace:

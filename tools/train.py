@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from rnnpose_plugin.apis.launch import add_shared_arguments, build_runner, load_config, prepare_training
-from rnnpose_plugin.apis.report import one_sentence_errors
 from rnnpose_plugin.compat import end_cpu_process
+from rnnpose_plugin.runtime.errors import one_sentence_errors
+from rnnpose_plugin.runtime.launch import add_shared_arguments, build_runner, load_config, prepare_training
 
 
 def parse_args() -> argparse.Namespace:

@@ -13,10 +13,11 @@ from pathlib import Path
 
 from mmengine.config import DictAction
 
-from .launch import check_options, read_config
-from .paper_tables import PAPER_TABLES, Row
-from .report import sentence_of
-from .stages import Stage, finished, run_stages
+from projects.stages import Stage, finished, run_stages
+from rnnpose_plugin.runtime.errors import sentence_of
+from rnnpose_plugin.runtime.launch import check_options, read_config
+
+from .tables import PAPER_TABLES, Row
 
 # What is tested on, and the config that says where it lies.
 SPLITS = {

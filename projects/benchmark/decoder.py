@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..models.compiled_step import CompiledStep
-from ..models.conv_lstm import State
-from ..models.recurrent_decoder import RecurrentDecoder
-from .benchmark import NUM_KEYPOINTS, SIZES, Clock, Row, Size
+from rnnpose_plugin.models.compiled_step import CompiledStep
+from rnnpose_plugin.models.conv_lstm import State
+from rnnpose_plugin.models.recurrent_decoder import RecurrentDecoder
+
+from .measure import NUM_KEYPOINTS, SIZES, Clock, Row, Size
 
 # Relative, of the plain and the hoisted step. float32 sums a gradient over all cells in another order, and the terms
 # largely cancel: with random weights and noise the two differed by up to 3e-5, and as much from float64.

@@ -9,13 +9,14 @@ from multiprocessing import get_context
 import torch
 from torch import Tensor
 
-from ..engine.chunked_backprop import backprop_in_chunks
-from ..models.matched_loss import HungarianHeatmapLoss, StopLoss
-from ..models.matching import assign, heatmap_distances
-from ..models.training_sequence import SequenceRules, Targets, TrainingSequence
-from .benchmark import NUM_KEYPOINTS, SIZES, Clock, Row, Size
-from .benchmark_decoder import make_decoder, make_features
-from .comparison import PeakMemory
+from projects.compare.predictions import PeakMemory
+from rnnpose_plugin.engine.chunked_backprop import backprop_in_chunks
+from rnnpose_plugin.models.matched_loss import HungarianHeatmapLoss, StopLoss
+from rnnpose_plugin.models.matching import assign, heatmap_distances
+from rnnpose_plugin.models.training_sequence import SequenceRules, Targets, TrainingSequence
+
+from .decoder import make_decoder, make_features
+from .measure import NUM_KEYPOINTS, SIZES, Clock, Row, Size
 
 CHUNK = 4  # T
 

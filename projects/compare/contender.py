@@ -20,10 +20,10 @@ from mmengine.runner.checkpoint import CheckpointLoader
 from mmpose.registry import DATASETS, METRICS, MODELS
 from torch.nn import Module
 
-from ..engine.checkpoint_fit_hook import refuse_misfit, refuse_other_normalisation
-from .check_data import check_config
-from .checkpoint_file import check_checkpoint_file
-from .launch import check_options, read_config
+from rnnpose_plugin.engine.checkpoint_fit_hook import refuse_misfit, refuse_other_normalisation
+from rnnpose_plugin.runtime.check_data import check_config
+from rnnpose_plugin.runtime.checkpoint_file import check_checkpoint_file
+from rnnpose_plugin.runtime.launch import check_options, read_config
 
 # What says which pictures and people a data set holds.
 PLACE = ('type', 'data_root', 'ann_file', 'data_prefix', 'metainfo')

@@ -11,7 +11,7 @@ import torch
 
 from ..engine.checkpoint_fit_hook import state_dict_of
 from .checkpoint_file import check_checkpoint_file
-from .report import is_disk_full
+from .errors import is_disk_full
 
 KEPT = ('cfg', 'dataset_meta', 'data_preprocessor', 'epoch', 'iter', 'seed', 'mmengine_version')
 

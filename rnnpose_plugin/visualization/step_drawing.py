@@ -18,8 +18,8 @@ from mmpose.structures import PoseDataSample
 
 from ..codecs import InstanceHeatmap
 from ..engine.checkpoint_fit_hook import refuse_misfit
-from ..visualization.step_sheet import DecodedImage, draw_step_sheet
-from .checkpoint_file import check_checkpoint_file
+from ..runtime.checkpoint_file import check_checkpoint_file
+from .step_sheet import DecodedImage, draw_step_sheet
 
 
 def first_test_images(config: str, number: int) -> list[str]:

@@ -19,7 +19,8 @@ from mmengine.runner import Runner
 from mmpose.registry import METRICS
 from torch.nn import Module
 
-from ..engine.progress_bar_hook import LoopBar
+from rnnpose_plugin.engine.progress_bar_hook import LoopBar
+
 from .contender import Contender
 
 WARM_UP = 3  # runs of the first picture before the clock counts

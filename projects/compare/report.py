@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..evaluation.crowding import (
+from projects.markdown import align
+from rnnpose_plugin.evaluation.crowding import (
     agreement,
     best_count_threshold,
     coco_figures,
@@ -19,11 +20,11 @@ from ..evaluation.crowding import (
     people_by_image,
     read_truth,
 )
-from ..visualization.comparison_plots import Picture, draw_disagreements, plot_bands, plot_counts, plot_latency
-from .ablation_report import align
-from .comparison import PredictionDump, detections_of
-from .comparison_facts import Fact, annotation_file
+
 from .contender import Contender
+from .facts import Fact, annotation_file
+from .plots import Picture, draw_disagreements, plot_bands, plot_counts, plot_latency
+from .predictions import PredictionDump, detections_of
 
 SHOWN = ('AP', 'AP50', 'AP75', 'AP(M)', 'AP(L)', 'AR')
 PARTS = ('network', 'decoding', 'total')

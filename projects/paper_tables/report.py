@@ -6,8 +6,10 @@ import json
 
 import numpy as np
 
+from projects.markdown import align
+
 from .ablation import SPLITS, Ablation, Run
-from .paper_tables import COLUMNS, PAPER_TABLES, Row, Table
+from .tables import COLUMNS, PAPER_TABLES, Row, Table
 
 AP, COUNT_ERROR = 'coco/AP', 'people/count_error'
 # Options with which a run on the paper's data stays the paper's.
@@ -170,18 +172,14 @@ def format_mean(values: list[float]) -> str:
     return f'{np.mean(values):.2f}' if values else '-'
 
 
-def align(rows: list[list[str]]) -> list[str]:
-    """A Markdown table whose columns are also columns on a terminal.
+def _notes(table: Table, data: str) -> list[str]:
+    synthetic = table.synthetic_note if data != 'coco' else ''
+    return [note for note in (table.note, synthetic, table.crowd_note if data == 'crowd' else '') if note]
 
-    Args:
-        rows (list[list[str]]): the first is the header.
 
-    Returns:
-        list[str]: lines.
-    """
-    widths = [max(len(cell) for cell in column) for column in zip(*rows)]
-    lines = ['| ' + ' | '.join(cell.ljust(width) for cell, width in zip(row, widths)) + ' |' for row in rows]
-    return [lines[0], '|' + '|'.join('-' * (width + 2) for width in widths) + '|', *lines[1:]]
+def _failures(ablation: Ablation, table: Table) -> dict[Run, str]:
+    runs = dict.fromkeys(run for row in table.rows for run in ablation.runs_of(row))
+    return {run: ablation.failures[run] for run in runs if run in ablation.failures}
 
 
 class Footnotes:
@@ -212,13 +210,3 @@ class Footnotes:
             list[str]: a line and an empty one for each.
         """
         return [line for number, text in enumerate(self.texts, start=1) for line in (f'[{number}] {text}.', '')]
-
-
-def _notes(table: Table, data: str) -> list[str]:
-    synthetic = table.synthetic_note if data != 'coco' else ''
-    return [note for note in (table.note, synthetic, table.crowd_note if data == 'crowd' else '') if note]
-
-
-def _failures(ablation: Ablation, table: Table) -> dict[Run, str]:
-    runs = dict.fromkeys(run for row in table.rows for run in ablation.runs_of(row))
-    return {run: ablation.failures[run] for run in runs if run in ablation.failures}

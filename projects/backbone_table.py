@@ -11,8 +11,8 @@ from mmengine.registry import DefaultScope
 from mmpose.registry import MODELS
 from torch import nn
 
-from .ablation_report import align
-from .launch import read_config
+from projects.markdown import align
+from rnnpose_plugin.runtime.launch import read_config
 
 HEADER = ['backbone', 'neck', 'stride', 'channels', 'parameters, million: backbone and neck / head', 'config']
 

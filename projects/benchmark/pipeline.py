@@ -15,9 +15,10 @@ from mmpose.structures import PoseDataSample
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ..codecs.instance_heatmap import InstanceHeatmap
-from .benchmark import NUM_KEYPOINTS, SIZES, Clock, Row, Size, in_ms
-from .benchmark_decoder import CountedDecoder, make_decoder
+from rnnpose_plugin.codecs.instance_heatmap import InstanceHeatmap
+
+from .decoder import CountedDecoder, make_decoder
+from .measure import NUM_KEYPOINTS, SIZES, Clock, Row, Size, in_ms
 
 STRIDE = 4
 PEOPLE = (1, 2, 5, 10, 20, 30)

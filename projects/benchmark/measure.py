@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..visualization.benchmark_plots import plot_growth, plot_people
-from .ablation_report import align
+from projects.markdown import align
+
+from .plots import plot_growth, plot_people
 
 NUM_KEYPOINTS = 17
 

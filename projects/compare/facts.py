@@ -13,7 +13,8 @@ from mmengine.config import Config
 from mmpose.datasets.transforms import BottomupResize
 from torch.nn import Module
 
-from .check_views import last_step
+from rnnpose_plugin.runtime.check_views import last_step
+
 from .contender import Contender, hash_of_file, machine
 
 # What has to be equal unless ``--allow-different`` names it, and how to make it so.

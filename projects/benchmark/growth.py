@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import torch
 
-from .benchmark import SIZES, Clock, Row, Size, growth_exponent, in_ms
-from .benchmark_decoder import CountedDecoder, make_decoder, make_features
-from .benchmark_training import CHUNK, training_step
+from .decoder import CountedDecoder, make_decoder, make_features
+from .measure import SIZES, Clock, Row, Size, growth_exponent, in_ms
+from .training import CHUNK, training_step
 
 
 def growth(name: str, clock: Clock) -> dict:

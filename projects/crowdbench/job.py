@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from .stages import Stage
+from projects.stages import Stage
 
 # The records of these stages lie here for both tools, so that neither repeats what the other has done.
 FOLDER = 'work_dirs/demo'

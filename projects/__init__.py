@@ -1,0 +1,1 @@
+"""Studies built on the package. Not installed; the package never imports them."""

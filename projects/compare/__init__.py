@@ -1,0 +1,1 @@
+"""Any two bottom-up models side by side on the same images."""

@@ -1,0 +1,1 @@
+"""A synthetic benchmark of crowded images, and the training jobs on it."""

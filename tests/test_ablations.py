@@ -46,7 +46,7 @@ LSTM2 = {
     'model.head.second_lstm.hidden_channels': (68, 34),
     'model.head.second_lstm.feedback_passes': 0,
     'model.head.second_lstm.order': 'learned',
-    'log_processor.custom_cfg': ['heatmap', 'heatmap2', 'stop'],
+    'log_processor.custom_cfg': ['heatmap', 'second_lstm_heatmap', 'stop'],
 }
 MULTISCALE = {
     'model.test_cfg.flip_test': True,
@@ -69,7 +69,7 @@ CHANGES = {
     'lstm2_only_loss': {
         **LSTM2,
         'model.head.first_lstm_loss': False,
-        'log_processor.custom_cfg': ['heatmap2', 'stop'],
+        'log_processor.custom_cfg': ['second_lstm_heatmap', 'stop'],
     },
     'lstm2_feedback_only': {
         **LSTM2,
@@ -202,7 +202,9 @@ def test_a_training_config_trains(name, crowd, tmp_path):
         chunked = next(hook for hook in runner.hooks if isinstance(hook, ChunkedBackpropHook))
         chunked.chunk_size = 1
     head = runner.model.head
-    parts = [runner.model.backbone] if name in AE else [head.rnn, *([head.refiner] if head.refiner else [])]
+    parts = (
+        [runner.model.backbone] if name in AE else [head.first_lstm, *([head.second_lstm] if head.second_lstm else [])]
+    )
     before = copy.deepcopy([list(part.parameters()) for part in parts])
     runner.train()
     losses, iterations = runner.message_hub.get_scalar('train/loss').data
@@ -219,7 +221,7 @@ def test_a_training_config_trains(name, crowd, tmp_path):
 def test_a_test_config_tests(name, crowd, tmp_path):
     runner = make_runner(name, crowd, tmp_path)
     if name not in AE:
-        runner.model.head.rnn.to_stop.bias.data.fill_(1.0)  # an untrained decoder finds somebody
+        runner.model.head.first_lstm.to_stop.bias.data.fill_(1.0)  # an untrained decoder finds somebody
         runner.model.head.max_instances = 3
     metrics = runner.test()
     assert 0 <= metrics['coco/AP'] <= 1 and metrics['people/found'] > 0

@@ -115,12 +115,12 @@ def test_one_step_of_training_and_a_prediction(name):
 
     after = model.state_dict()
     changed = {key for key in before if not torch.equal(before[key], after[key])}
-    assert any(key.startswith('head.rnn') for key in changed)
+    assert any(key.startswith('head.first_lstm') for key in changed)
     assert any(key.startswith('backbone') for key in changed) is not cfg.freeze_backbone
     assert cfg.neck.type == 'StackedFeatures' or any(key.startswith('neck.fpn_convs.0') for key in changed)
     assert not [key for key in changed if 'backbone' in key and 'running' in key]
 
-    model.head.rnn.to_stop.bias.data.fill_(4.0)  # an untrained decoder finds somebody
+    model.head.first_lstm.to_stop.bias.data.fill_(4.0)  # an untrained decoder finds somebody
     with torch.no_grad():
         (result,) = model.eval().test_step(data)
     assert result.pred_instances.keypoints.shape == (2, 17, 2)

@@ -19,7 +19,7 @@ from projects.benchmark import pipeline as benchmark_pipeline
 from projects.benchmark import training as benchmark_training
 from projects.benchmark.decoder import CountedDecoder, PlainDecoder, make_decoder, make_features
 from projects.benchmark.measure import SIZES, Clock, Row, growth_exponent, in_ms, machine, write_report
-from rnnpose_plugin.models.recurrent_decoder import RecurrentDecoder
+from rnnpose_plugin.models.first_lstm import FirstLSTM
 
 ROOT = Path(__file__).parents[1]
 CLOCK = Clock('cpu', turns=1)
@@ -109,9 +109,9 @@ def _but_for_passes(self, name, value):
 def test_slightly_wrong_gradients_are_found_out(monkeypatch, factor, told):
     """Those of one layer, which are at most 0.005, so that a thousandth of them is less than 1e-5."""
 
-    def with_a_wrong_gradient(size, device, kind=RecurrentDecoder, training=False):
+    def with_a_wrong_gradient(size, device, kind=FirstLSTM, training=False):
         decoder = make_decoder(size, device, kind, training)
-        if kind is RecurrentDecoder:
+        if kind is FirstLSTM:
             decoder.to_heatmaps.weight.register_hook(lambda gradient: factor * gradient)
         return decoder
 

@@ -16,8 +16,8 @@ from rnnpose_plugin.engine.chunked_backprop import (
     backprop_in_chunks,
     backprop_with_steps,
 )
+from rnnpose_plugin.models.first_lstm import FirstLSTM
 from rnnpose_plugin.models.matched_loss import HungarianHeatmapLoss, StopLoss
-from rnnpose_plugin.models.recurrent_decoder import RecurrentDecoder
 from rnnpose_plugin.models.training_sequence import SequenceRules, Targets, TrainingSequence
 
 C, K, H, W = 5, 3, 6, 7
@@ -32,7 +32,7 @@ class Model(nn.Module):
         super().__init__()
         torch.manual_seed(0)
         self.below = nn.Conv2d(3, C, 3, padding=1)
-        self.decoder, self.refiner = RecurrentDecoder(C, K, hidden_channels=(6, 4), noise=0.0), None
+        self.decoder, self.second_lstm = FirstLSTM(C, K, hidden_channels=(6, 4), noise=0.0), None
         self.decoder.to_stop.bias.data.fill_(-9)  # the sequence ends after z + 1
         self.image = torch.randn(1, 3, H, W)
         self.truth = torch.rand(1, PEOPLE, K, H, W)
@@ -89,7 +89,7 @@ def algorithm_1(model, chunk, max_norm=None, backprops=1, autocast=False):
         features = model.features()
     leaf = features.detach().requires_grad_()
     free, states, total, done = list(range(PEOPLE)), decoder.lstm.initial_state(1, H, W), 0.0, 0
-    second_states = model.refiner and model.refiner.lstm.initial_state(1, H, W)
+    second_states = model.second_lstm and model.second_lstm.lstm.initial_state(1, H, W)
     part = chunk // backprops
     while done < PEOPLE + 1:
         steps = range(done, min(done + part, PEOPLE + 1))
@@ -110,11 +110,11 @@ def algorithm_1(model, chunk, max_norm=None, backprops=1, autocast=False):
 
         order = min(permutations(free, len(people)), key=norms)
         outputs = [maps]
-        if model.refiner:  # in the order of LSTM1
+        if model.second_lstm:  # in the order of LSTM1
             outputs.append({})
-            gates = model.refiner.start(leaf)[0]
+            gates = model.second_lstm.start(leaf)[0]
             for t in people:
-                outputs[1][t], second_states = model.refiner.run_passes(gates, second_states, given=maps[t])
+                outputs[1][t], second_states = model.second_lstm.run_passes(gates, second_states, given=maps[t])
             second_states = [(h.detach(), c.detach()) for h, c in second_states]
         for n, t in zip(order, people):
             for shown in outputs:
@@ -230,7 +230,7 @@ class WithHead(Model):
                 heatmap_loss=dict(type='HungarianHeatmapLoss', undercount='all'),
             )
         )
-        self.decoder, self.refiner = self.head.rnn, self.head.refiner
+        self.decoder, self.second_lstm = self.head.first_lstm, self.head.second_lstm
         self.decoder.noise = 0.0
         self.decoder.to_stop.bias.data.fill_(-9)
         joints = torch.rand(PEOPLE, K, 2) * 5

@@ -8,8 +8,8 @@ from mmengine.optim import AmpOptimWrapper
 from mmpose.registry import HOOKS
 
 from rnnpose_plugin.engine.chunked_backprop import ChunkedBackpropHook, backprop_in_chunks
+from rnnpose_plugin.models.first_lstm import FirstLSTM
 from rnnpose_plugin.models.matched_loss import HungarianHeatmapLoss, StopLoss
-from rnnpose_plugin.models.recurrent_decoder import RecurrentDecoder
 from rnnpose_plugin.models.training_sequence import SequenceRules, Targets, TrainingSequence
 
 C, K, H, W = 5, 3, 6, 8
@@ -18,7 +18,7 @@ COUNTS = [5, 2]
 
 def make(chunk_size, **settings):
     torch.manual_seed(0)
-    decoder = RecurrentDecoder(C, K, **{'hidden_channels': (6, 4), **settings}).double()
+    decoder = FirstLSTM(C, K, **{'hidden_channels': (6, 4), **settings}).double()
     for parameter in decoder.context.parameters():  # zero at the start, and then nothing would come through
         torch.nn.init.normal_(parameter, std=0.3)
     decoder.to_stop.bias.data.fill_(-9)  # sequences end at z + 1
@@ -150,7 +150,7 @@ def test_under_autocast(chunk_size):
 def saved_bytes(chunk_size, people):
     """The most bytes that autograd held at once, counted as they come and go."""
     torch.manual_seed(0)
-    decoder = RecurrentDecoder(C, K, hidden_channels=(6, 4))
+    decoder = FirstLSTM(C, K, hidden_channels=(6, 4))
     decoder.to_stop.bias.data.fill_(-9)
     targets = Targets(torch.rand(1, people, K, 16, 16), torch.ones(1, people, K), [people])
     sequence = TrainingSequence(

@@ -214,7 +214,7 @@ def test_a_dump_of_something_else_is_refused_and_kept(dumps, change, sentence):
 def test_a_dump_of_other_weights_is_refused(dumps, tmp_path):
     shutil.copytree(dumps / 'crowd', tmp_path / 'crowd')
     checkpoint = torch.load(dumps / 'rnn.pth', weights_only=False)
-    checkpoint['state_dict']['head.rnn.to_stop.bias'] += 1
+    checkpoint['state_dict']['head.first_lstm.to_stop.bias'] += 1
     torch.save(checkpoint, tmp_path / 'rnn.pth')
     with pytest.raises(ValueError, match='of another checkpoint'):
         open_dump(contender(tmp_path, 'rnn', data=dumps / 'crowd'), str(dumps / 'rnn.jsonl'))

@@ -12,7 +12,7 @@ from mmpose.structures import PoseDataSample
 from torch._inductor import config as inductor
 
 from rnnpose_plugin.models.compiled_step import CompiledStep
-from rnnpose_plugin.models.recurrent_decoder import RecurrentDecoder
+from rnnpose_plugin.models.first_lstm import FirstLSTM
 
 C, K, H, W = 6, 3, 5, 7
 HEAD = dict(
@@ -26,7 +26,7 @@ HEAD = dict(
 
 def make():
     torch.manual_seed(0)
-    decoder = RecurrentDecoder(C, K, hidden_channels=(8, 4))
+    decoder = FirstLSTM(C, K, hidden_channels=(8, 4))
     decoder.to_stop.bias.data.fill_(9)
     return decoder, torch.randn(2, C, H, W)
 
@@ -52,13 +52,13 @@ def test_the_same_people():
 
 def test_a_decoder_that_was_put_in_later_is_the_one_that_decodes():
     head = MODELS.build(dict(HEAD, max_instances=1)).eval()
-    head.rnn, features = make()
+    head.first_lstm, features = make()
     with inductor.patch({'cpp.cxx': ('no-such-compiler',), 'force_disable_caches': True}), warnings.catch_warnings():
         warnings.simplefilter('ignore')
         torch.compiler.reset()
         head((features,), compile_step=True)
-        head.rnn = copy.deepcopy(head.rnn)
-        head.rnn.to_heatmaps.bias.data.fill_(7)
+        head.first_lstm = copy.deepcopy(head.first_lstm)
+        head.first_lstm.to_heatmaps.bias.data.fill_(7)
         ((maps, _), _) = head((features,), compile_step=True)
     assert (maps > 3).all()
     assert len(pickle.loads(pickle.dumps(head))((features,))) == 2
@@ -67,7 +67,7 @@ def test_a_decoder_that_was_put_in_later_is_the_one_that_decodes():
 def test_without_a_compiler_it_warns_once_and_goes_on():
     decoder, features = make()
     head = MODELS.build(dict(HEAD, max_instances=3)).eval()
-    head.rnn = decoder
+    head.first_lstm = decoder
     expected = head.predict((features,), [PoseDataSample(), PoseDataSample()])
     torch.compiler.reset()  # what another test has compiled is not taken from memory
     with inductor.patch({'cpp.cxx': ('no-such-compiler',), 'force_disable_caches': True}):

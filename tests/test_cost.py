@@ -10,8 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from projects.benchmark.decoder import PlainDecoder
 from rnnpose_plugin.engine.chunked_backprop import backprop_in_chunks
+from rnnpose_plugin.models.first_lstm import FirstLSTM
 from rnnpose_plugin.models.matched_loss import HungarianHeatmapLoss, StopLoss
-from rnnpose_plugin.models.recurrent_decoder import RecurrentDecoder
 from rnnpose_plugin.models.training_sequence import SequenceRules, Targets, TrainingSequence
 
 PAPER = dict(feature_channels=136, num_keypoints=17, hidden_channels=(68, 34, 17))
@@ -41,7 +41,7 @@ FEATURES = 2 * CELLS * 9 * 136 * 272
 
 @pytest.mark.parametrize('people', [1, 2, 7])
 def test_operations_of_an_image_and_of_a_person(people):
-    assert flops(RecurrentDecoder, people) == FEATURES + people * (2 * PASS + STOP)
+    assert flops(FirstLSTM, people) == FEATURES + people * (2 * PASS + STOP)
 
 
 def test_the_plain_step_convolves_the_features_in_every_pass():
@@ -100,7 +100,7 @@ def waits(monkeypatch):
 
 def make(people=0, **rules):
     torch.manual_seed(0)
-    decoder = RecurrentDecoder(**SMALL)
+    decoder = FirstLSTM(**SMALL)
     features = torch.randn(2, 6, 5, 7)
     targets = Targets(torch.rand(2, people, 3, 5, 7), torch.ones(2, people, 3), [people, people - 1])
     sequence = TrainingSequence(

@@ -36,8 +36,8 @@ class Model(nn.Module):
                 heatmap_loss=dict(type='HungarianHeatmapLoss', undercount='all'),
             )
         )
-        self.head.rnn.noise = 0.0
-        self.head.rnn.to_stop.bias.data.fill_(-9)  # sequences end after z + 1
+        self.head.first_lstm.noise = 0.0
+        self.head.first_lstm.to_stop.bias.data.fill_(-9)  # sequences end after z + 1
         self.head.chunk_size = 2
 
     def forward(self, *people):

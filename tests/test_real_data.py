@@ -96,7 +96,7 @@ def test_ochuman_is_tested_and_predictions_are_written(tmp_path):
 
     with DefaultScope.overwrite_default_scope('mmpose'):
         model = MODELS.build(cfg.model)
-    model.head.rnn.to_stop.bias.data.fill_(1.0)
+    model.head.first_lstm.to_stop.bias.data.fill_(1.0)
     torch.save(dict(state_dict=model.state_dict(), meta={}), tmp_path / 'random.pth')
     options = [
         f'test_dataloader.dataset.data_root={OCHUMAN_MINI}/',

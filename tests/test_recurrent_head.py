@@ -51,10 +51,10 @@ def test_loss_of_any_batch_reaches_every_parameter(chunk_size, people):
 @pytest.mark.parametrize('settings', [{}, dict(first_lstm_loss=False), dict(second_lstm=dict(feedback_passes=2))])
 def test_two_lstms_train_in_every_parameter(settings, chunk_size):
     head = build(**{**dict(second_lstm=dict(hidden_channels=(5, 4), order='inverse')), **settings})
-    head.rnn.to_stop.bias.data.fill_(3)  # so that the steps count as people
+    head.first_lstm.to_stop.bias.data.fill_(3)  # so that the steps count as people
     head.chunk_size = chunk_size
     losses = head.loss(features(2), [sample(3), sample(1)])
-    names = {'heatmap', 'heatmap2', 'stop'} - ({'heatmap'} if 'first_lstm_loss' in settings else set())
+    names = {'heatmap', 'second_lstm_heatmap', 'stop'} - ({'heatmap'} if 'first_lstm_loss' in settings else set())
     torch.testing.assert_close(losses['loss'], sum(losses[name] for name in names))
     assert set(losses) == {'loss', *names}
     losses['loss'].backward()
@@ -64,11 +64,11 @@ def test_two_lstms_train_in_every_parameter(settings, chunk_size):
 def test_two_lstms_put_out_the_second_ones_heatmaps():
     one, two = build(max_instances=3).eval(), build(max_instances=3, second_lstm=dict(order='inverse')).eval()
     two.load_state_dict(one.state_dict(), strict=False)
-    one.rnn.to_stop.bias.data.fill_(9)
-    two.rnn.to_stop.bias.data.fill_(9)
+    one.first_lstm.to_stop.bias.data.fill_(9)
+    two.first_lstm.to_stop.bias.data.fill_(9)
     x = features(2)
     first, second = one(x), two(x)
-    expected = two.refiner.refine_people(two._features(x), first)
+    expected = two.second_lstm.refine_people(two._features(x), first)
     for found, refined in zip(second, expected):
         assert torch.equal(found[0], refined[0]) and torch.equal(found[1], refined[1])
     assert torch.equal(second[0][1], first[0][1].flip(0))  # LSTM1's probabilities, in LSTM2's order
@@ -76,9 +76,9 @@ def test_two_lstms_put_out_the_second_ones_heatmaps():
 
 def test_training_may_stop_after_fewer_people_than_inference():
     head = build(max_instances=6, max_train_instances=2)
-    head.rnn.to_stop.bias.data.fill_(9)
+    head.first_lstm.to_stop.bias.data.fill_(9)
     calls = []
-    head.rnn.to_heatmaps.register_forward_hook(lambda *_: calls.append(1))
+    head.first_lstm.to_heatmaps.register_forward_hook(lambda *_: calls.append(1))
     head.loss(features(1), [sample(4)])
     assert len(calls) == 2 * 2  # two steps of two passes
     assert len(head.eval()(features(1))[0][1]) == 6
@@ -131,7 +131,7 @@ def test_features_and_norm_get_gradients_through_the_chunks():
 
 def test_predict_gives_the_codecs_poses_of_the_raw_maps():
     head = build(max_instances=4).eval()
-    head.rnn.to_stop.bias.data.fill_(9)
+    head.first_lstm.to_stop.bias.data.fill_(9)
     feats = features(2)
     raw = head(feats)
     poses, fields = head.predict(feats, [PoseDataSample(), PoseDataSample()], dict(output_heatmaps=True))
@@ -146,14 +146,14 @@ def test_predict_gives_the_codecs_poses_of_the_raw_maps():
 
 def test_predict_with_nobody_there():
     head = build().eval()
-    head.rnn.to_stop.bias.data.fill_(-99)
+    head.first_lstm.to_stop.bias.data.fill_(-99)
     (pose,), (field,) = head.predict(features(1), [PoseDataSample()], dict(output_heatmaps=True))
     assert pose.keypoints.shape == (0, K, 2) and pose.bbox_scores.shape == (0,) and not field.heatmaps.any()
 
 
 def test_hitting_max_instances_is_said(caplog):
     head = build(max_instances=2).eval()
-    head.rnn.to_stop.bias.data.fill_(9)
+    head.first_lstm.to_stop.bias.data.fill_(9)
     logger = MMLogger.get_current_instance()  # does not propagate, so caplog has to be let in
     logger.addHandler(caplog.handler)
     head(features(3))

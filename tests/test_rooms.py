@@ -34,7 +34,7 @@ PLAIN = [path for path in PACKAGE if (ast.get_docstring(ast.parse(path.read_text
 
 
 def test_the_maths_is_there_and_says_so():
-    names = 'conv_lstm recurrent_decoder second_lstm matching training_sequence view_merging ae_refinement'
+    names = 'conv_lstm heatmap_lstm first_lstm second_lstm matching training_sequence view_merging ae_refinement'
     assert set(names.split()) <= {path.stem for path in PLAIN}
 
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from rnnpose_plugin.engine.chunked_backprop import backprop_in_chunks
-from rnnpose_plugin.models import recurrent_decoder
+from rnnpose_plugin.models import heatmap_lstm
+from rnnpose_plugin.models.first_lstm import FirstLSTM
 from rnnpose_plugin.models.matched_loss import HungarianHeatmapLoss, StopLoss
-from rnnpose_plugin.models.recurrent_decoder import RecurrentDecoder
-from rnnpose_plugin.models.second_lstm import ORDERS, SequenceRefiner, order_people, rearrange
+from rnnpose_plugin.models.second_lstm import ORDERS, SecondLSTM, order_people, rearrange
 from rnnpose_plugin.models.training_sequence import SequenceRules, Targets, TrainingSequence
 
 C, K, H, W = 5, 2, 4, 6
@@ -77,24 +77,24 @@ def test_rearrange_is_undone_by_the_inverse_permutation():
 
 def make(order='learned', passes=0):
     torch.manual_seed(0)
-    return SequenceRefiner(C, K, hidden_channels=(6, 4), feedback_passes=passes, order=order, noise=0.0)
+    return SecondLSTM(C, K, hidden_channels=(6, 4), feedback_passes=passes, order=order, noise=0.0)
 
 
-def shown_one_by_one(refiner, features, heatmaps):
+def shown_one_by_one(second_lstm, features, heatmaps):
     """Plain cells on concat(F, H^_t) and, with a loop, LSTM2's own maps; one image (C, H, W), people (n, K, H, W)."""
     state = [(torch.zeros(1, d, H, W), torch.zeros(1, d, H, W)) for d in (6, 4)]
     outputs = []
     for person in heatmaps:
         own = torch.zeros(1, K, H, W)
-        for _ in range(max(refiner.feedback_passes, 1)):
-            inputs = [features[None], person[None], *([own] if refiner.feedback_passes else [])]
+        for _ in range(max(second_lstm.feedback_passes, 1)):
+            inputs = [features[None], person[None], *([own] if second_lstm.feedback_passes else [])]
             below, new_state = torch.cat(inputs, 1), []
-            for layer, (h, c) in zip(refiner.lstm.layers, state):
+            for layer, (h, c) in zip(second_lstm.lstm.layers, state):
                 i, f, o, g = layer.gates(torch.cat([below, h], 1)).chunk(4, 1)
                 c = f.sigmoid() * c + i.sigmoid() * g.tanh()
                 below = o.sigmoid() * c.tanh()
                 new_state.append((below, c))
-            state, own = new_state, refiner.to_heatmaps(below)
+            state, own = new_state, second_lstm.to_heatmaps(below)
         outputs.append(own[0])
     return torch.stack(outputs) if outputs else heatmaps
 
@@ -103,43 +103,43 @@ def shown_one_by_one(refiner, features, heatmaps):
 @pytest.mark.parametrize('passes', [0, 1, 2])
 @pytest.mark.parametrize('order', ['learned', 'inverse', 'confidence', 'canonical'])
 def test_inference_equals_plain_cells_image_by_image(order, passes):
-    refiner, features = make(order, passes), torch.randn(4, C, H, W)
+    second_lstm, features = make(order, passes), torch.randn(4, C, H, W)
     people = [(torch.rand(n, K, H, W), torch.rand(n)) for n in (2, 0, 4, 1)]
-    for image, (found, given) in enumerate(zip(refiner.refine_people(features, people), people)):
+    for image, (found, given) in enumerate(zip(second_lstm.refine_people(features, people), people)):
         n = len(given[1])
         u = order_people(order, given[0][None], given[1][None], torch.ones(1, n).bool())[0]
-        expected = shown_one_by_one(refiner, features[image], given[0][u])
+        expected = shown_one_by_one(second_lstm, features[image], given[0][u])
         torch.testing.assert_close(found[0], expected, rtol=0, atol=1e-6)
         assert torch.equal(found[1], given[1][u])
 
 
 @torch.no_grad()
 def test_inference_of_an_image_depends_on_no_neighbour():
-    refiner, features = make('random', 2), torch.randn(3, C, H, W)
-    refiner.noise = 0.1
+    second_lstm, features = make('random', 2), torch.randn(3, C, H, W)
+    second_lstm.noise = 0.1
     people = [(torch.rand(n, K, H, W), torch.rand(n)) for n in (3, 1, 4)]
-    together = refiner.refine_people(features, people)
+    together = second_lstm.refine_people(features, people)
     torch.manual_seed(5)
     before = torch.get_rng_state()
     for image in range(3):
-        (alone,) = refiner.refine_people(features[image][None], people[image : image + 1])
+        (alone,) = second_lstm.refine_people(features[image][None], people[image : image + 1])
         torch.testing.assert_close(alone[0], together[image][0], rtol=0, atol=1e-6)
         assert torch.equal(alone[1], together[image][1])
     assert torch.equal(torch.get_rng_state(), before)
     nobody = [(torch.zeros(0, K, H, W), torch.zeros(0))]
-    assert refiner.refine_people(features[:1], nobody)[0][0].shape == (0, K, H, W)
+    assert second_lstm.refine_people(features[:1], nobody)[0][0].shape == (0, K, H, W)
 
 
 @torch.no_grad()
 def test_images_are_refined_in_groups_that_fit_a_block(monkeypatch):
-    refiner, features = make('inverse'), torch.randn(5, C, H, W)
+    second_lstm, features = make('inverse'), torch.randn(5, C, H, W)
     people = [(torch.rand(n, K, H, W), torch.rand(n)) for n in (2, 0, 1, 3, 1)]
-    expected = refiner.refine_people(features, people)
-    sizes, start = [], refiner.start
-    monkeypatch.setattr(refiner, 'start', lambda images: sizes.append(len(images)) or start(images))
-    gates = 4 * max(layer.hidden_channels for layer in refiner.lstm.layers)
-    monkeypatch.setattr(recurrent_decoder, 'CPU_BLOCK', 2 * gates * H * W * 4)
-    found = refiner.refine_people(features, people)
+    expected = second_lstm.refine_people(features, people)
+    sizes, start = [], second_lstm.start
+    monkeypatch.setattr(second_lstm, 'start', lambda images: sizes.append(len(images)) or start(images))
+    gates = 4 * max(layer.hidden_channels for layer in second_lstm.lstm.layers)
+    monkeypatch.setattr(heatmap_lstm, 'CPU_BLOCK', 2 * gates * H * W * 4)
+    found = second_lstm.refine_people(features, people)
     assert sizes == [1, 2, 1]  # of each two those with people
     for (ours, p), (theirs, other) in zip(found, expected):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
@@ -149,8 +149,8 @@ def test_images_are_refined_in_groups_that_fit_a_block(monkeypatch):
 @pytest.mark.parametrize('order', ['learned', 'inverse', 'confidence', 'canonical'])
 def test_chunks_show_each_image_its_own_people_and_keep_its_state(order):
     """Two chunks of three steps, in which the images have other numbers of people."""
-    refiner, features = make(order, 1), torch.randn(3, C, H, W)
-    static_gates, states = refiner.start(features)
+    second_lstm, features = make(order, 1), torch.randn(3, C, H, W)
+    static_gates, states = second_lstm.start(features)
     chunks = [torch.rand(3, 3, K, H, W) for _ in range(2)]
     presents = [
         torch.tensor([[1, 1, 1], [1, 0, 1], [0, 0, 0]]).bool(),
@@ -158,7 +158,7 @@ def test_chunks_show_each_image_its_own_people_and_keep_its_state(order):
     ]
     logits, refined = torch.rand(2, 3, 3), []
     for heatmaps, present, confidence in zip(chunks, presents, logits):
-        maps, states = refiner.refine_chunk(static_gates, states, heatmaps, confidence, present)
+        maps, states = second_lstm.refine_chunk(static_gates, states, heatmaps, confidence, present)
         refined.append(maps)
     for image in range(3):
         shown, places = [], []
@@ -167,31 +167,31 @@ def test_chunks_show_each_image_its_own_people_and_keep_its_state(order):
             steps = [int(t) for t in u if presents[number][image, t]]
             shown += [chunks[number][image, t] for t in steps]
             places += [(number, t) for t in steps]
-        expected = shown_one_by_one(refiner, features[image], torch.stack(shown))
+        expected = shown_one_by_one(second_lstm, features[image], torch.stack(shown))
         for (number, step), maps in zip(places, expected):
             torch.testing.assert_close(refined[number][image, step], maps, rtol=0, atol=1e-6)
 
 
 def sequence(chunk_size, order='inverse', first_lstm_loss=True, counts=(5, 2)):
     torch.manual_seed(0)
-    decoder = RecurrentDecoder(C, K, hidden_channels=(6, 4), noise=0.0).double()
+    decoder = FirstLSTM(C, K, hidden_channels=(6, 4), noise=0.0).double()
     decoder.to_stop.bias.data.fill_(-9)
-    refiner = make(order, 1).double()
+    second_lstm = make(order, 1).double()
     heatmaps = torch.rand(2, 5, K, H, W).double()
     heatmaps[1, 2:] = 0
     targets = Targets(heatmaps, torch.ones(2, 5, K), list(counts))
     rules = SequenceRules(0.27, chunk_size, first_lstm_loss=first_lstm_loss)
     losses = HungarianHeatmapLoss(undercount='all'), StopLoss()
     features = torch.randn(2, C, H, W).double().requires_grad_()
-    return features, TrainingSequence(decoder, *losses, targets, rules, refiner)
+    return features, TrainingSequence(decoder, *losses, targets, rules, second_lstm)
 
 
 def unrolled(features, made):
     """LSTM1's heatmaps (B, 5, K, H, W) of the first five steps, from the decoder alone."""
-    gates, states = made.decoder.start(features)
+    gates, states = made.first_lstm.start(features)
     maps = []
     for _ in range(5):
-        heatmaps, _, states = made.decoder.step(gates, states)
+        heatmaps, _, states = made.first_lstm.step(gates, states)
         maps.append(heatmaps)
     return torch.stack(maps, 1)
 
@@ -205,34 +205,34 @@ def best_pairs(predicted, truth):
 def test_equation_4_supervises_by_the_assignment_of_equation_2():
     features, made = sequence(None)
     (parts,) = made.chunks(*made.static_maps(features))
-    expected = dict(heatmap=0.0, heatmap2=0.0)
+    expected = dict(heatmap=0.0, second_lstm_heatmap=0.0)
     first = unrolled(features, made)
     for image, z in enumerate((5, 2)):
         u = list(range(z))[::-1]  # inverse
-        second = shown_one_by_one(made.refiner.float(), features[image].float(), first[image, :z].flip(0).float())
+        second = shown_one_by_one(made.second_lstm.float(), features[image].float(), first[image, :z].flip(0).float())
         steps = best_pairs(first[image, :z], made.targets.heatmaps[image, :z])
         for person, step in enumerate(steps):
             truth = made.targets.heatmaps[image, person]
             expected['heatmap'] += (truth - first[image, step]).square().sum().item() / 2
-            expected['heatmap2'] += (truth - second[u.index(step)]).square().sum().item() / 2
+            expected['second_lstm_heatmap'] += (truth - second[u.index(step)]).square().sum().item() / 2
     for name, value in expected.items():  # the cells of the independent answer are in float32
         assert parts[name].item() == pytest.approx(value, rel=1e-5)
-    assert sorted(parts) == ['heatmap', 'heatmap2', 'stop']
+    assert sorted(parts) == ['heatmap', 'second_lstm_heatmap', 'stop']
 
 
 def test_loss_on_lstm2_only_matches_by_lstm2_and_still_trains_lstm1():
     features, made = sequence(None, first_lstm_loss=False)
     (parts,) = made.chunks(*made.static_maps(features))
-    assert sorted(parts) == ['heatmap2', 'stop']
+    assert sorted(parts) == ['second_lstm_heatmap', 'stop']
     first, expected = unrolled(features, made), 0.0
-    (gradient,) = torch.autograd.grad(parts['heatmap2'], made.decoder.to_heatmaps.weight)
+    (gradient,) = torch.autograd.grad(parts['second_lstm_heatmap'], made.first_lstm.to_heatmaps.weight)
     assert gradient.abs().sum() > 0
     for image, z in enumerate((5, 2)):
-        second = shown_one_by_one(made.refiner.float(), features[image].float(), first[image, :z].flip(0).float())
+        second = shown_one_by_one(made.second_lstm.float(), features[image].float(), first[image, :z].flip(0).float())
         steps = best_pairs(second, made.targets.heatmaps[image, :z])
         for person, step in enumerate(steps):
             expected += (made.targets.heatmaps[image, person] - second[step]).square().sum().item() / 2
-    assert parts['heatmap2'].item() == pytest.approx(expected, rel=1e-5)
+    assert parts['second_lstm_heatmap'].item() == pytest.approx(expected, rel=1e-5)
 
 
 def gradients_of(features, made):
@@ -258,14 +258,14 @@ def test_chunked_backprop_covers_both_lstms(chunk_size):
 
 def test_lstm2_goes_on_from_chunk_to_chunk(monkeypatch):
     features, made = sequence(2)
-    calls, refine = [], made.refiner.refine_chunk
+    calls, refine = [], made.second_lstm.refine_chunk
 
     def recorded(maps, states, *chunk):
         refined, new_states = refine(maps, states, *chunk)
         calls.append((states, new_states))
         return refined, new_states
 
-    monkeypatch.setattr(made.refiner, 'refine_chunk', recorded)
+    monkeypatch.setattr(made.second_lstm, 'refine_chunk', recorded)
     for _ in made.chunks(*made.static_maps(features)):
         pass
     assert len(calls) > 1 and all(not state.any() for pair in calls[0][0] for state in pair)

@@ -3,15 +3,15 @@
 import pytest
 import torch
 
+from rnnpose_plugin.models.first_lstm import FirstLSTM
 from rnnpose_plugin.models.matched_loss import HungarianHeatmapLoss, StopLoss
-from rnnpose_plugin.models.recurrent_decoder import RecurrentDecoder
 from rnnpose_plugin.models.training_sequence import Curriculum, SequenceRules, Targets, TrainingSequence
 
 C, K, H, W = 4, 3, 5, 6
 OMEGA = 0.27
 
 
-class Scripted(RecurrentDecoder):
+class Scripted(FirstLSTM):
     """The real decoder, with stop logits that are told: (B, steps), the last one repeated."""
 
     def __init__(self, logits):
@@ -125,7 +125,7 @@ def test_hidden_state_is_kept_but_detached_between_chunks():
     _, (whole,) = run([[YES] * 3 + [NO]], [3])
     stop = sum(chunk['stop'] for chunk in chunks)
     torch.testing.assert_close(stop, whole['stop'])  # the same numbers come out: the state went on
-    decoder = sequence.decoder
+    decoder = sequence.first_lstm
     (first,) = torch.autograd.grad(chunks[1]['heatmap'], decoder.lstm.layers[1].gates.weight, retain_graph=True)
     assert first.abs().sum() > 0
     nodes, names = [chunks[1]['heatmap'].grad_fn], set()
@@ -168,26 +168,26 @@ def test_forced_steps_are_fed_every_true_person_once_and_noise_beyond():
     sequence, _ = run([[YES] * 5 + [NO]] * 2, [4, 2], batch_targets=batch, curriculum=Curriculum(teacher_forcing=1.0))
     assert sequence.steps_done == 6
     for image, z in enumerate((4, 2)):
-        told = [fed[image] for fed in sequence.decoder.fed[:4]]
+        told = [fed[image] for fed in sequence.first_lstm.fed[:4]]
         shown = [n for maps in told[:z] for n in range(z) if torch.equal(maps, batch.heatmaps[image, n])]
         assert sorted(shown) == list(range(z))
         assert all(0 <= maps.min() and 0.05 < maps.max() <= 0.1 for maps in told[z:])
-    assert sequence.decoder.fed[4] is None and sequence.decoder.fed[5] is None  # the decoder draws its own noise
+    assert sequence.first_lstm.fed[4] is None and sequence.first_lstm.fed[5] is None  # the decoder draws its own noise
 
 
 def test_forcing_happens_as_often_as_asked():
     batch = targets([1] * 1000)
     sequence, _ = run([[YES, NO]] * 1000, [1] * 1000, batch_targets=batch, curriculum=Curriculum(teacher_forcing=0.3))
-    forced = (sequence.decoder.fed[0] == batch.heatmaps[:, 0]).flatten(1).all(dim=1).sum()
+    forced = (sequence.first_lstm.fed[0] == batch.heatmaps[:, 0]).flatten(1).all(dim=1).sum()
     assert 240 < forced < 360  # 300, standard deviation 14.5
 
 
 def test_without_a_curriculum_the_decoder_draws_its_own_noise():
     sequence, _ = run([[YES, NO]], [1])
-    assert sequence.decoder.fed == [None, None]
+    assert sequence.first_lstm.fed == [None, None]
 
 
 def test_forcing_without_a_loop_is_refused():
-    decoder = RecurrentDecoder(C, K, hidden_channels=(6,), feedback_passes=0)
+    decoder = FirstLSTM(C, K, hidden_channels=(6,), feedback_passes=0)
     with pytest.raises(ValueError, match='teacher_forcing is 0.5, but feedback_passes is 0'):
         TrainingSequence(decoder, None, None, targets([1]), SequenceRules(OMEGA), curriculum=Curriculum(None, 0.5))

@@ -18,8 +18,8 @@ def build(**settings):
     torch.manual_seed(0)
     cfg = dict(type='RecurrentPoseHead', in_channels=C, num_keypoints=K, hidden_channels=(6, 4), max_instances=3)
     head = MODELS.build({**cfg, 'decoder': CODEC, **settings}).eval()
-    head.rnn.to_stop.bias.data.fill_(4)
-    head.rnn.noise = 0.0
+    head.first_lstm.to_stop.bias.data.fill_(4)
+    head.first_lstm.noise = 0.0
     return head
 
 
@@ -53,9 +53,9 @@ def assert_same_poses(ours, expected, atol):
 @pytest.mark.parametrize('second_lstm', [None, dict(hidden_channels=(5,), order='confidence')])
 def test_a_view_that_is_an_exact_flip_changes_nothing(second_lstm):
     head, feats = build(second_lstm=second_lstm), features()
-    make_symmetric(head.rnn)
-    if head.refiner is not None:
-        make_symmetric(head.refiner)
+    make_symmetric(head.first_lstm)
+    if head.second_lstm is not None:
+        make_symmetric(head.second_lstm)
     plain = head.predict(feats, [sample(), sample()])
     assert all(len(poses.keypoints) for poses in plain)
     both = head.predict([feats, (feats[0].flip(-1),)], [sample(), sample()], dict(flip_test=True))
@@ -81,7 +81,7 @@ class Told(torch.nn.Module):
 
 def told(**settings):
     head = build(feature_norm=None, **settings)
-    head.rnn = Told()
+    head.first_lstm = Told()
     head.in_channels = 3 * K
     return head
 
@@ -152,7 +152,7 @@ def test_views_together_show_no_more_than_max_instances():
 
 def test_nobody_in_any_view():
     head = build()
-    head.rnn.to_stop.bias.data.fill_(-99)
+    head.first_lstm.to_stop.bias.data.fill_(-99)
     feats = [[features(), features()], [features(size=(12, 16)), features(size=(12, 16))]]
     settings = dict(flip_test=True, multiscale_test=True)
     for poses in head.predict(feats, [sample(aug_scales=[2]), sample(aug_scales=[2])], settings):

@@ -2,6 +2,8 @@
 _base_ = ['../rnnpose_hg_{{$ABLATION_DATA:coco}}.py']
 
 log_processor = dict(
-    custom_cfg=[dict(data_src=part, method_name='mean', window_size=50) for part in ('heatmap', 'heatmap2', 'stop')]
+    custom_cfg=[
+        dict(data_src=part, method_name='mean', window_size=50) for part in ('heatmap', 'second_lstm_heatmap', 'stop')
+    ]
 )
 model = dict(head=dict(second_lstm=dict(hidden_channels=(68, 34), feedback_passes=0, order='learned')))

@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from rnnpose_plugin.models.compiled_step import CompiledStep
 from rnnpose_plugin.models.conv_lstm import State
-from rnnpose_plugin.models.recurrent_decoder import RecurrentDecoder
+from rnnpose_plugin.models.first_lstm import FirstLSTM
 
 from .measure import NUM_KEYPOINTS, SIZES, Clock, Row, Size
 
@@ -19,7 +19,7 @@ from .measure import NUM_KEYPOINTS, SIZES, Clock, Row, Size
 TOLERANCE = 1e-4
 
 
-class PlainDecoder(RecurrentDecoder):
+class PlainDecoder(FirstLSTM):
     """The paper's step as it is written: every pass concatenates F, heatmaps and h, and convolves everything."""
 
     def start(self, features: Tensor) -> tuple[Tensor, list[State]]:
@@ -34,7 +34,7 @@ class PlainDecoder(RecurrentDecoder):
         return features, self.lstm.initial_state(len(features), *features.shape[-2:])
 
     def run_passes(self, static_gates: Tensor, states: list[State], first: Tensor) -> tuple[Tensor, list[State]]:
-        """As of ``RecurrentDecoder``.
+        """As of ``FirstLSTM``.
 
         Args:
             static_gates (Tensor): the features.
@@ -55,7 +55,7 @@ class PlainDecoder(RecurrentDecoder):
         return heatmaps, states
 
 
-class CountedDecoder(RecurrentDecoder):
+class CountedDecoder(FirstLSTM):
     """Computes what a decoder computes, and then stops after the number of people it is told.
 
     ``counts`` is (N,), how many people the images have. Whatever number of them is started takes the next counts, round
@@ -65,7 +65,7 @@ class CountedDecoder(RecurrentDecoder):
     counts: Tensor
 
     def start(self, features: Tensor) -> tuple[Tensor, list[State]]:
-        """As of ``RecurrentDecoder``.
+        """As of ``FirstLSTM``.
 
         Args:
             features (Tensor): (N, C, H, W).
@@ -81,7 +81,7 @@ class CountedDecoder(RecurrentDecoder):
     def step(
         self, static_gates: Tensor, states: list[State], first: Tensor | None = None
     ) -> tuple[Tensor, Tensor, list[State]]:
-        """As of ``RecurrentDecoder``.
+        """As of ``FirstLSTM``.
 
         Args:
             static_gates (Tensor): from :meth:`start`.
@@ -97,19 +97,17 @@ class CountedDecoder(RecurrentDecoder):
         return heatmaps, told + 0 * logits, [*new_states, (left - 1, left)]
 
 
-def make_decoder(
-    size: Size, device: str, kind: type[RecurrentDecoder] = RecurrentDecoder, training: bool = False
-) -> RecurrentDecoder:
+def make_decoder(size: Size, device: str, kind: type[FirstLSTM] = FirstLSTM, training: bool = False) -> FirstLSTM:
     """A decoder with random weights, the same ones for every kind.
 
     Args:
         size (Size): its layers.
         device (str): where it lives.
-        kind (type): its class. Defaults to RecurrentDecoder.
+        kind (type): its class. Defaults to FirstLSTM.
         training (bool): whether it is to be trained. Defaults to False.
 
     Returns:
-        RecurrentDecoder: ready.
+        FirstLSTM: ready.
     """
     torch.manual_seed(0)
     return kind(size.channels, NUM_KEYPOINTS, size.hidden).to(device).train(training)
@@ -241,7 +239,7 @@ def options(name: str, clock: Clock) -> dict:
     return dict(rows=rows, curves={})
 
 
-def _sequence(decoder: RecurrentDecoder, features: Tensor, noise: Tensor, people: int) -> list[Tensor]:
+def _sequence(decoder: FirstLSTM, features: Tensor, noise: Tensor, people: int) -> list[Tensor]:
     """Heatmaps and stop logits of so many steps."""
     static_gates, states = decoder.start(features)
     outputs = []
@@ -252,17 +250,17 @@ def _sequence(decoder: RecurrentDecoder, features: Tensor, noise: Tensor, people
 
 
 @torch.no_grad()
-def _forward(decoder: RecurrentDecoder, features: Tensor, noise: Tensor, people: int) -> list[Tensor]:
+def _forward(decoder: FirstLSTM, features: Tensor, noise: Tensor, people: int) -> list[Tensor]:
     return _sequence(decoder, features, noise, people)
 
 
-def _train(decoder: RecurrentDecoder, features: Tensor, noise: Tensor, people: int) -> list[Tensor]:
+def _train(decoder: FirstLSTM, features: Tensor, noise: Tensor, people: int) -> list[Tensor]:
     decoder.zero_grad()
     sum(output.square().mean() for output in _sequence(decoder, features, noise, people)).backward()
     return [parameter.grad for parameter in decoder.parameters()]
 
 
-def _largest_difference(run: Callable, plain: PlainDecoder, ours: RecurrentDecoder, *inputs: Tensor) -> float:
+def _largest_difference(run: Callable, plain: PlainDecoder, ours: FirstLSTM, *inputs: Tensor) -> float:
     """Of outputs, or of gradients, after two people; a ratio of times means nothing if the numbers are not the same.
 
     Relative to the plain one's largest value, each tensor for itself: the loss is a mean, and the gradients of a layer

@@ -113,7 +113,7 @@ def whole_image(name: str, clock: Clock) -> dict:
     init_default_scope('mmpose')
     ae, rnn = (_build(path, clock.device) for path in CONFIGS[name])
     size = SIZES[name]
-    rnn.head.rnn = make_decoder(size, clock.device, CountedDecoder)
+    rnn.head.first_lstm = make_decoder(size, clock.device, CountedDecoder)
     if clock.device == 'cuda':
         rnn.test_cfg.update(compile_step=True, stop_check_every=4)
     side = STRIDE * size.cells
@@ -127,7 +127,7 @@ def whole_image(name: str, clock: Clock) -> dict:
         curves = {'people': [], 'AE': [], 'decoder': [], 'ratio': [], 'backbone': backbone}
         for people in PEOPLE:
             maps = [_ae_maps(size, people).to(clock.device)]
-            rnn.head.rnn.counts = torch.tensor([people], device=clock.device)
+            rnn.head.first_lstm.counts = torch.tensor([people], device=clock.device)
 
             def group(maps: list[Tensor] = maps) -> list:
                 return ae.head.predict(maps, [sample], ae.test_cfg)

@@ -21,7 +21,7 @@ class CompiledStep:
     torch itself goes back to the plain step, with a message of its own.
 
     Args:
-        step (Callable): ``RecurrentDecoder.step``, or anything called like it.
+        step (Callable): ``FirstLSTM.step``, or anything called like it.
     """
 
     def __init__(self, step: Step) -> None:

@@ -15,8 +15,8 @@ from ..codecs.associative_embedding import from_ae_cells, to_ae_cells
 from ..engine.chunked_backprop import ChunkStep, backprop_in_chunks, backprop_with_steps
 from .ae_refinement import fill_missing
 from .compiled_step import CompiledStep
-from .recurrent_decoder import RecurrentDecoder
-from .second_lstm import SequenceRefiner
+from .first_lstm import FirstLSTM
+from .second_lstm import SecondLSTM
 from .training_sequence import Curriculum, SequenceRules, Targets, TrainingSequence
 from .view_merging import View, check_merging, list_views, merge_views, mirror_people
 
@@ -37,7 +37,7 @@ TEST_SETTINGS = dict(
 class RecurrentPoseHead(BaseHead):
     """One person's heatmaps per step, until the stop probability falls below omega (paper, section 3).
 
-    Wiring only: features -> norm -> :class:`RecurrentDecoder` (LSTM1) and, if asked for, :class:`SequenceRefiner`
+    Wiring only: features -> norm -> :class:`FirstLSTM` (LSTM1) and, if asked for, :class:`SecondLSTM`
     (LSTM2); in training :class:`TrainingSequence` with the two losses, at inference the codec.
 
     Letters: B images, K keypoints, H x W cells, n people found in an image.
@@ -50,7 +50,7 @@ class RecurrentPoseHead(BaseHead):
         feedback_passes (int): passes per person. Defaults to 2.
         kernel_size (int): of the ConvLSTM's convolutions, odd. Defaults to 3.
         context (str): what every cell is told of the whole picture: ``'none'`` as in the paper, ``'pooled'`` or
-            ``'read'``, see :class:`PictureContext`. Defaults to ``'none'``.
+            ``'read'``, see :class:`GlobalContext`. Defaults to ``'none'``.
         layer_strides (tuple[int, ...], optional): cells of F along one side of a cell of each layer, see
             :class:`ConvLSTM`. Defaults to None, 1 for all, as in the paper.
         stop_threshold (float): omega, in (0, 1), in training and at inference. Defaults to sigmoid(-1), about 0.27.
@@ -59,7 +59,7 @@ class RecurrentPoseHead(BaseHead):
         max_train_instances (int, optional): ends sequences earlier while training, the paper's "simply stopping after
             only 8 iterations" (section 3.2.1). Defaults to None, ``max_instances``.
         max_surplus (int, optional): while training, the most steps after z + 1. Defaults to None, no limit.
-        second_lstm (dict, optional): arguments of LSTM2, a :class:`SequenceRefiner` (section 3.1.2), such as
+        second_lstm (dict, optional): arguments of LSTM2, a :class:`SecondLSTM` (section 3.1.2), such as
             ``dict(order='learned')``; what is given out is then its heatmaps. Defaults to None, a single LSTM.
         first_lstm_loss (bool): False leaves equation 2 out, so that only LSTM2 is supervised (section 4.1). Defaults to
             True.
@@ -126,7 +126,7 @@ class RecurrentPoseHead(BaseHead):
         self.norm = None
         if feature_norm is not None:
             self.norm = MODELS.build(dict(feature_norm, num_features=in_channels))
-        self.rnn = RecurrentDecoder(
+        self.first_lstm = FirstLSTM(
             in_channels,
             num_keypoints,
             hidden_channels,
@@ -135,9 +135,9 @@ class RecurrentPoseHead(BaseHead):
             context=context,
             layer_strides=layer_strides,
         )
-        self.refiner = None
+        self.second_lstm = None
         if second_lstm is not None:
-            self.refiner = SequenceRefiner(in_channels, num_keypoints, **second_lstm)
+            self.second_lstm = SecondLSTM(in_channels, num_keypoints, **second_lstm)
         self.heatmap_loss = MODELS.build(heatmap_loss)
         self.stop_loss = MODELS.build(stop_loss)
         # Set by ChunkedBackpropHook while it is active.
@@ -165,7 +165,7 @@ class RecurrentPoseHead(BaseHead):
 
         Args:
             feats (tuple[Tensor, ...]): from the neck; the first is F (B, C, H, W).
-            stop_check_every (int): see :meth:`RecurrentDecoder.decode_people`. Defaults to 1.
+            stop_check_every (int): see :meth:`FirstLSTM.decode_people`. Defaults to 1.
             compile_step (bool): whether LSTM1's step goes through :class:`CompiledStep`. Defaults to False.
 
         Returns:
@@ -175,10 +175,10 @@ class RecurrentPoseHead(BaseHead):
         features = self._features(feats)
         step = None
         if compile_step:
-            if self._compiled_step is None or self._compiled_step.plain != self.rnn.step:  # another decoder's
-                self._compiled_step = CompiledStep(self.rnn.step)
+            if self._compiled_step is None or self._compiled_step.plain != self.first_lstm.step:  # another decoder's
+                self._compiled_step = CompiledStep(self.first_lstm.step)
             step = self._compiled_step
-        people, unfinished = self.rnn.decode_people(
+        people, unfinished = self.first_lstm.decode_people(
             features, self.stop_threshold, self.max_instances, check_every=stop_check_every, step=step
         )
         if unfinished:
@@ -188,7 +188,7 @@ class RecurrentPoseHead(BaseHead):
                 logger='current',
                 level=30,
             )
-        return people if self.refiner is None else self.refiner.refine_people(features, people)
+        return people if self.second_lstm is None else self.second_lstm.refine_people(features, people)
 
     def predict(
         self, feats: tuple[Tensor, ...], batch_data_samples: list, test_cfg: dict | None = None
@@ -373,7 +373,7 @@ class RecurrentPoseHead(BaseHead):
         )
         targets = self._targets(batch_data_samples, features)
         return TrainingSequence(
-            self.rnn, self.heatmap_loss, self.stop_loss, targets, rules, self.refiner, self.curriculum
+            self.first_lstm, self.heatmap_loss, self.stop_loss, targets, rules, self.second_lstm, self.curriculum
         )
 
     def _targets(self, batch_data_samples: list, features: Tensor) -> Targets:

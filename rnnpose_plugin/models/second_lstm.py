@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .conv_lstm import State
-from .recurrent_decoder import HeatmapLSTM
+from .heatmap_lstm import HeatmapLSTM
 
 ORDERS = ('learned', 'random', 'confidence', 'inverse', 'canonical')
 
@@ -63,7 +63,7 @@ def rearrange(values: Tensor, order: Tensor) -> Tensor:
     return values[torch.arange(len(order), device=order.device)[:, None], order]
 
 
-class SequenceRefiner(HeatmapLSTM):
+class SecondLSTM(HeatmapLSTM):
     """LSTM2: at place i of the chosen order it takes F and that person's heatmaps, and gives them refined.
 
     It needs no stop probability of its own: it is shown as many people as LSTM1 found. Gradients flow through the
@@ -181,7 +181,7 @@ class SequenceRefiner(HeatmapLSTM):
             going_on = [row for row, image in enumerate(images) if place < len(shown[image][1])]
             if len(going_on) < len(images):
                 images = [images[row] for row in going_on]
-                rows = torch.tensor(going_on, device=features.device)  # as in RecurrentDecoder
+                rows = torch.tensor(going_on, device=features.device)  # as in FirstLSTM
                 static_maps = static_maps[rows]
                 states = [(h[rows], c[rows]) for h, c in states]
             noise = self.draw_noise(1, *features.shape[-2:], generator).expand(len(images), -1, -1, -1)

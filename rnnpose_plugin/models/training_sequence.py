@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from .conv_lstm import State
-from .recurrent_decoder import RecurrentDecoder
-from .second_lstm import SequenceRefiner
+from .first_lstm import FirstLSTM
+from .second_lstm import SecondLSTM
 
 
 @dataclass
@@ -82,12 +82,12 @@ class TrainingSequence:
     the images of a batch, and would need the host's attention at every step.
 
     Args:
-        decoder (RecurrentDecoder): LSTM1.
+        first_lstm (FirstLSTM): LSTM1.
         heatmap_loss (nn.Module): called like ``HungarianHeatmapLoss``.
         stop_loss (nn.Module): called like ``StopLoss``.
         targets (Targets): of the batch.
         rules (SequenceRules): lengths and chunks.
-        refiner (SequenceRefiner, optional): LSTM2. Defaults to None.
+        second_lstm (SecondLSTM, optional): LSTM2. Defaults to None.
         curriculum (Curriculum, optional): what is easier for now. Defaults to nothing.
 
     Raises:
@@ -96,26 +96,26 @@ class TrainingSequence:
 
     def __init__(
         self,
-        decoder: RecurrentDecoder,
+        first_lstm: FirstLSTM,
         heatmap_loss: nn.Module,
         stop_loss: nn.Module,
         targets: Targets,
         rules: SequenceRules,
-        refiner: SequenceRefiner | None = None,
+        second_lstm: SecondLSTM | None = None,
         curriculum: Curriculum | None = None,
     ) -> None:
         self.curriculum = curriculum or Curriculum()
-        if self.curriculum.teacher_forcing and not decoder.feedback_passes:
+        if self.curriculum.teacher_forcing and not first_lstm.feedback_passes:
             raise ValueError(
                 f'teacher_forcing is {self.curriculum.teacher_forcing}, but feedback_passes is 0: there is no loop to '
                 'feed; take one of the two back.'
             )
-        self.decoder = decoder
+        self.first_lstm = first_lstm
         self.heatmap_loss = heatmap_loss
         self.stop_loss = stop_loss
         self.targets = targets
         self.rules = rules
-        self.refiner = refiner
+        self.second_lstm = second_lstm
         self.max_steps = min(rules.max_steps, self.curriculum.max_people or rules.max_steps)
         self.steps_done, self.done = 0, False
 
@@ -125,7 +125,7 @@ class TrainingSequence:
         Returns:
             list[nn.Parameter]: LSTM1's, then LSTM2's.
         """
-        return [*self.decoder.parameters(), *(self.refiner.parameters() if self.refiner else [])]
+        return [*self.first_lstm.parameters(), *(self.second_lstm.parameters() if self.second_lstm else [])]
 
     def static_maps(self, features: Tensor) -> list[Tensor]:
         """What is computed once per image, see :meth:`HeatmapLSTM.static_maps`.
@@ -136,7 +136,7 @@ class TrainingSequence:
         Returns:
             list[Tensor]: LSTM1's and, if there is one, LSTM2's.
         """
-        return [part.static_maps(features) for part in (self.decoder, self.refiner) if part]
+        return [part.static_maps(features) for part in (self.first_lstm, self.second_lstm) if part]
 
     def chunks(self, *static_maps: Tensor) -> Iterator[dict[str, Tensor]]:
         """Algorithm 1, lines 1 to 19, but for the optimizer. ``done`` tells whether the last chunk has been run.
@@ -145,8 +145,9 @@ class TrainingSequence:
             *static_maps (Tensor): from :meth:`static_maps`.
 
         Yields:
-            dict[str, Tensor]: scalars ``heatmap``, ``stop`` and, with LSTM2, ``heatmap2``, averages over the batch; the
-            caller back-propagates their sum before it asks for the next chunk, or keeps the graph by adding them up.
+            dict[str, Tensor]: scalars ``heatmap``, ``stop`` and, with LSTM2, ``second_lstm_heatmap``, averages over the
+            batch; the caller back-propagates their sum before it asks for the next chunk, or keeps the graph by adding
+            them up.
         """
         yield from self._chunks(lambda: static_maps)
 
@@ -166,8 +167,8 @@ class TrainingSequence:
         states = self._start(gates)
         while True:
             states[0], chunk = self._run_chunk(gates[0], states[0])
-            if self.refiner is not None:
-                chunk['refined'], states[1] = self.refiner.refine_chunk(
+            if self.second_lstm is not None:
+                chunk['refined'], states[1] = self.second_lstm.refine_chunk(
                     gates[1], states[1], chunk['heatmaps'], chunk['logits'], chunk['candidates']
                 )
             yield self._losses(chunk)
@@ -189,7 +190,7 @@ class TrainingSequence:
         if self.curriculum.teacher_forcing:
             # The true people in an order that is drawn for each image, those beyond its count last.
             self.forced_order = torch.rand(self.free.shape, device=device).masked_fill(~self.free, 2.0).argsort(dim=1)
-        parts = [part for part in (self.decoder, self.refiner) if part]
+        parts = [part for part in (self.first_lstm, self.second_lstm) if part]
         return [part.initial_state(maps) for part, maps in zip(parts, static_maps)]
 
     def _anyone_running(self) -> bool:
@@ -202,7 +203,7 @@ class TrainingSequence:
         columns = {'heatmaps': [], 'logits': [], 'running': [], 'is_person': [], 'candidates': []}
         size = self.rules.chunk_size or self.max_steps
         while not self.done and len(columns['logits']) < size:
-            heatmaps, logits, states = self.decoder.step(static_maps, states, self._first_pass(static_maps))
+            heatmaps, logits, states = self.first_lstm.step(static_maps, states, self._first_pass(static_maps))
             values = self._keep_count(logits.detach())
             for name, value in dict(values, heatmaps=heatmaps, logits=logits).items():
                 columns[name].append(value)
@@ -213,7 +214,7 @@ class TrainingSequence:
         """What is fed back in the first pass of the next step: noise, or by chance a true person."""
         if not self.curriculum.teacher_forcing or self.steps_done >= self.free.shape[1]:
             return None
-        batch, noise = len(static_maps), self.decoder.noise_for(static_maps)
+        batch, noise = len(static_maps), self.first_lstm.noise_for(static_maps)
         person = self.forced_order[:, self.steps_done]
         chance = torch.rand(batch, device=noise.device) < self.curriculum.teacher_forcing
         forced = chance & (self.steps_done < self.z)
@@ -240,8 +241,8 @@ class TrainingSequence:
         targets, batch = self.targets, len(self.targets.counts)
         truth = targets.heatmaps, targets.keypoint_weights
         outputs = {'heatmap': chunk['heatmaps']} if self.rules.first_lstm_loss else {}
-        if self.refiner is not None:
-            outputs['heatmap2'] = chunk['refined']
+        if self.second_lstm is not None:
+            outputs['second_lstm_heatmap'] = chunk['refined']
         # Equation 4 is supervised by the assignment of equation 2: each person's true one is the same in both.
         matched_by = next(iter(outputs.values()))
         pairs, self.free = self.heatmap_loss.match(matched_by, *truth, self.free, chunk['candidates'], targets.mask)

@@ -1,17 +1,15 @@
-"""Plain torch: the recurrent decoder, one person's heatmaps and a stop logit per step. It knows nothing of MMPose.
+"""Plain torch: what LSTM1 and LSTM2 share. It does not import MMPose.
 
 Letters: N images, C feature channels, K keypoints, H x W cells, D hidden channels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
 from .conv_lstm import ConvLSTM, State
-from .picture_context import PictureContext
+from .global_context import GlobalContext
 
 # glibc hands blocks above 32 MiB back to the system as soon as they are free, and every page of a new one costs a
 # fault: 8 images of 128 x 128 cells, decoded together on a CPU, took 1.3 times as long as one by one.
@@ -28,7 +26,7 @@ class HeatmapLSTM(nn.Module):
     The output convolution is 1 x 1; the paper says "a convolution layer" and no size.
 
     Two things are not the paper's and off by default: ``layer_strides`` puts layers on coarser grids, see
-    :class:`ConvLSTM`, and ``context`` tells every cell of the whole picture, see :class:`PictureContext`.
+    :class:`ConvLSTM`, and ``context`` tells every cell of the whole picture, see :class:`GlobalContext`.
 
     Args:
         feature_channels (int): C; the paper's c = 4 stacks x 34 = 136.
@@ -71,7 +69,7 @@ class HeatmapLSTM(nn.Module):
         self.noise = noise
         changing_channels = given_channels + (num_keypoints if feedback_passes else 0)
         self.lstm = ConvLSTM(feature_channels, changing_channels, tuple(hidden_channels), kernel_size, layer_strides)
-        self.context = PictureContext(context, feature_channels, tuple(hidden_channels))
+        self.context = GlobalContext(context, feature_channels, tuple(hidden_channels))
         self.to_heatmaps = nn.Conv2d(hidden_channels[-1], num_keypoints, 1)
 
     def train(self, mode: bool = True) -> HeatmapLSTM:
@@ -110,7 +108,7 @@ class HeatmapLSTM(nn.Module):
             features (Tensor): (N, C, H, W).
 
         Returns:
-            Tensor: (N, 4 D + V, H, W); D of the first layer, V as in :meth:`PictureContext.values`.
+            Tensor: (N, 4 D + V, H, W); D of the first layer, V as in :meth:`GlobalContext.values`.
         """
         gates = self.lstm.static_gates(features)
         values = self.context.values(features)
@@ -200,132 +198,3 @@ class HeatmapLSTM(nn.Module):
             states = self.lstm(torch.cat(fed, dim=1) if fed else None, states, gates, told)
             heatmaps = self.to_heatmaps(states[-1][0])
         return heatmaps, states
-
-
-class RecurrentDecoder(HeatmapLSTM):
-    """LSTM1 of the paper (section 3.1.1, figure 3): one person per step, and a stop logit.
-
-    After a step's last pass a linear layer over the global maxima of every layer's hidden state gives the stop logit:
-    how sure the network is that this was a new person.
-
-    Args:
-        feature_channels (int): C.
-        num_keypoints (int): K.
-        hidden_channels (tuple[int, ...]): D of each layer. Defaults to (68, 34, 17): c halved at every layer down to J.
-        feedback_passes (int): passes per person, >= 0. Defaults to 2.
-        kernel_size (int): of the ConvLSTM's convolutions. Defaults to 3.
-        noise (float): the first pass's heatmaps are drawn from U[0, noise]. Defaults to 0.1.
-        context (str): see :class:`HeatmapLSTM`. Defaults to ``'none'``.
-        layer_strides (tuple[int, ...], optional): see :class:`HeatmapLSTM`. Defaults to None.
-    """
-
-    def __init__(
-        self,
-        feature_channels: int,
-        num_keypoints: int,
-        hidden_channels: tuple[int, ...] = (68, 34, 17),
-        feedback_passes: int = 2,
-        kernel_size: int = 3,
-        noise: float = 0.1,
-        context: str = 'none',
-        layer_strides: tuple[int, ...] | None = None,
-    ) -> None:
-        super().__init__(
-            feature_channels,
-            num_keypoints,
-            hidden_channels,
-            feedback_passes,
-            kernel_size,
-            noise,
-            context=context,
-            layer_strides=layer_strides,
-        )
-        self.to_stop = nn.Linear(sum(hidden_channels), 1)
-
-    def step(
-        self, static_maps: Tensor, states: list[State], first: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, list[State]]:
-        """One person.
-
-        Args:
-            static_maps (Tensor): from :meth:`start`.
-            states (list[tuple[Tensor, Tensor]]): h and c of each layer.
-            first (Tensor, optional): (N, K, H, W) for the first pass. Defaults to fresh noise.
-
-        Returns:
-            tuple[Tensor, Tensor, list[tuple[Tensor, Tensor]]]: heatmaps (N, K, H, W), unbounded; stop logits (N,); the
-            new h and c of each layer.
-        """
-        heatmaps, states = self.run_passes(static_maps, states, first)
-        maxima = torch.cat([h.amax(dim=(2, 3)) for h, _ in states], dim=1)
-        return heatmaps, self.to_stop(maxima).squeeze(1), states
-
-    @torch.no_grad()
-    def decode_people(
-        self,
-        features: Tensor,
-        stop_threshold: float,
-        max_instances: int,
-        seed: int = 0,
-        check_every: int = 1,
-        step: Callable[[Tensor, list[State], Tensor], tuple[Tensor, Tensor, list[State]]] | None = None,
-    ) -> tuple[list[tuple[Tensor, Tensor]], list[int]]:
-        """Inference: step until p < omega; images that are finished leave the batch.
-
-        The noise is drawn from its own seed and is the same for every image of the batch, so an image's poses depend on
-        neither its neighbours nor what ran before.
-
-        Args:
-            features (Tensor): (N, C, H, W).
-            stop_threshold (float): omega, in (0, 1).
-            max_instances (int): at most this many people per image.
-            seed (int): of the noise. Defaults to 0.
-            check_every (int): steps between two looks at the stop probabilities, each of which waits for the device.
-                People are the same for any number; steps after an image's last one are dropped. Defaults to 1.
-            step (Callable, optional): takes and gives what :meth:`step` does. Defaults to None, :meth:`step`.
-
-        Returns:
-            tuple[list[tuple[Tensor, Tensor]], list[int]]: for each image the heatmaps (n, K, H, W) and stop
-            probabilities (n,) of its n people; and the images that had not stopped after ``max_instances``.
-        """
-        people, unfinished = [], []
-        for group in features.split(self.images_at_once(features)):
-            found, still = self._decode_group(
-                group, stop_threshold, max_instances, seed, check_every, step or self.step
-            )
-            unfinished += [len(people) + image for image in still]
-            people += found
-        return people, unfinished
-
-    def _decode_group(
-        self, features: Tensor, stop_threshold: float, max_instances: int, seed: int, check_every: int, step: Callable
-    ) -> tuple[list[tuple[Tensor, Tensor]], list[int]]:
-        static_maps, states = self.start(features)
-        height, width = features.shape[-2:]
-        generator = torch.Generator(features.device).manual_seed(seed)
-        people = [([], []) for _ in range(len(features))]
-        images = list(range(len(features)))
-        for begin in range(0, max_instances, check_every):
-            shown, certain = [], []
-            for _ in range(min(check_every, max_instances - begin)):
-                noise = self.draw_noise(1, height, width, generator).expand(len(images), -1, -1, -1)
-                heatmaps, logits, states = step(static_maps, states, noise)
-                shown.append(heatmaps)
-                certain.append(logits.float().sigmoid())
-            persons = (torch.stack(certain) >= stop_threshold).cumprod(dim=0).sum(dim=0).tolist()  # the wait
-            for row, count in enumerate(persons):
-                people[images[row]][0].extend(heatmaps[row] for heatmaps in shown[:count])
-                people[images[row]][1].extend(probabilities[row] for probabilities in certain[:count])
-            going_on = [row for row, count in enumerate(persons) if count == len(shown)]
-            if not going_on:
-                images = []
-                break
-            if len(going_on) < len(images):
-                images = [images[row] for row in going_on]
-                # A list as the index would be sent to the device every time; index_select forgets channels-last.
-                rows = torch.tensor(going_on, device=features.device)
-                static_maps = static_maps[rows]
-                states = [(h[rows], c[rows]) for h, c in states]
-        empty = features.new_zeros(0, self.num_keypoints, height, width), features.new_zeros(0)
-        stacked = [(torch.stack(maps), torch.stack(p)) if maps else empty for maps, p in people]
-        return stacked, images

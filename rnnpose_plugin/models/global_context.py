@@ -15,7 +15,7 @@ CONTEXTS = ('none', 'pooled', 'read')
 VALUES = 64  # channels in which F is read; a linear layer behind the mean over cells makes 4 D of them anyway
 
 
-class PictureContext(nn.Module):
+class GlobalContext(nn.Module):
     """One vector per image, computed before each pass and added to the gates of every cell, layer by layer.
 
     - ``'none'``: nothing, which is the paper;

@@ -6,18 +6,18 @@ from mmpose.registry import MODELS
 from torch.nn import functional as F
 
 import rnnpose_plugin  # noqa: F401
-from rnnpose_plugin.models.picture_context import PictureContext
-from rnnpose_plugin.models.recurrent_decoder import RecurrentDecoder
-from rnnpose_plugin.models.second_lstm import SequenceRefiner
+from rnnpose_plugin.models.first_lstm import FirstLSTM
+from rnnpose_plugin.models.global_context import GlobalContext
+from rnnpose_plugin.models.second_lstm import SecondLSTM
 
 N, C, K, H, W = 2, 5, 3, 8, 12
 HIDDEN = (6, 4)
 COARSE = dict(hidden=(6, 5, 4), layer_strides=(1, 4, 1))
 
 
-def make(hidden=HIDDEN, **settings) -> RecurrentDecoder:
+def make(hidden=HIDDEN, **settings) -> FirstLSTM:
     torch.manual_seed(0)
-    decoder = RecurrentDecoder(C, K, hidden, **settings)
+    decoder = FirstLSTM(C, K, hidden, **settings)
     for parameter in decoder.context.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     return decoder.eval()
@@ -50,7 +50,7 @@ def inputs_of(states: list, strides: tuple) -> torch.Tensor:
     return h
 
 
-def plain_step(decoder: RecurrentDecoder, features, states, noise):
+def plain_step(decoder: FirstLSTM, features, states, noise):
     """A step written out: whole convolutions, every vector of the context by a loop over images and keypoints."""
     context, heatmaps = decoder.context, noise
     gate_channels = [4 * layer.hidden_channels for layer in decoder.lstm.layers]
@@ -104,7 +104,7 @@ def test_steps_equal_the_written_out_ones(context, strides, trains):
 
 
 def test_without_settings_it_is_the_papers():
-    decoder = RecurrentDecoder(C, K, HIDDEN)
+    decoder = FirstLSTM(C, K, HIDDEN)
     assert decoder.context.kind == 'none' and set(decoder.lstm.strides) == {1}
     assert not [name for name in decoder.state_dict() if 'context' in name]
 
@@ -112,8 +112,8 @@ def test_without_settings_it_is_the_papers():
 @pytest.mark.parametrize('context', ['pooled', 'read'])
 def test_a_new_network_begins_as_the_papers(context):
     torch.manual_seed(0)
-    ours = RecurrentDecoder(C, K, HIDDEN, context=context).eval()
-    papers = RecurrentDecoder(C, K, HIDDEN).eval()
+    ours = FirstLSTM(C, K, HIDDEN, context=context).eval()
+    papers = FirstLSTM(C, K, HIDDEN).eval()
     papers.load_state_dict({k: v for k, v in ours.state_dict().items() if 'context' not in k})
     features, noise = torch.randn(N, C, H, W), torch.rand(N, K, H, W)
     torch.testing.assert_close(
@@ -151,9 +151,9 @@ def test_images_of_a_batch_do_not_know_of_each_other(settings):
 
 def test_lstm2_knows_both():
     torch.manual_seed(0)
-    refiner = SequenceRefiner(C, K, (6, 5, 4), feedback_passes=2, context='read', layer_strides=(1, 4, 1)).eval()
+    second_lstm = SecondLSTM(C, K, (6, 5, 4), feedback_passes=2, context='read', layer_strides=(1, 4, 1)).eval()
     features, people = torch.randn(1, C, H, W), [(torch.rand(3, K, H, W), torch.rand(3))]
-    ((heatmaps, _),) = refiner.refine_people(features, people)
+    ((heatmaps, _),) = second_lstm.refine_people(features, people)
     assert heatmaps.shape == (3, K, H, W)
 
 
@@ -173,7 +173,7 @@ def test_lstm2_knows_both():
 )
 def test_bad_settings_are_refused(settings, words):
     with pytest.raises(ValueError, match=words):
-        RecurrentDecoder(C, K, (4, 4, 4, 4), **settings)
+        FirstLSTM(C, K, (4, 4, 4, 4), **settings)
 
 
 def test_grids_that_do_not_divide_are_named_with_the_cure():
@@ -190,11 +190,11 @@ def test_the_head_hands_them_on():
             layer_strides=(1, 2, 1),
         )
     )  # fmt: skip
-    assert head.rnn.context.kind == 'pooled' and head.rnn.lstm.strides == (1, 2, 1)
+    assert head.first_lstm.context.kind == 'pooled' and head.first_lstm.lstm.strides == (1, 2, 1)
 
 
 def test_the_context_has_its_documented_size():
-    context = PictureContext('read', C, HIDDEN)
+    context = GlobalContext('read', C, HIDDEN)
     values = context.values(torch.randn(N, C, H, W))
     states = [(torch.randn(N, d, H, W), torch.randn(N, d, H, W)) for d in HIDDEN]
     assert [tuple(told.shape) for told in context(values, states, torch.rand(N, K, H, W))] == [

@@ -3,15 +3,15 @@
 import pytest
 import torch
 
-from rnnpose_plugin.models import recurrent_decoder
-from rnnpose_plugin.models.recurrent_decoder import RecurrentDecoder
+from rnnpose_plugin.models import heatmap_lstm
+from rnnpose_plugin.models.first_lstm import FirstLSTM
 
 C, K, H, W = 6, 3, 5, 7
 
 
 def make(**settings):
     torch.manual_seed(0)
-    return RecurrentDecoder(C, K, **{**dict(hidden_channels=(8, 4)), **settings})
+    return FirstLSTM(C, K, **{**dict(hidden_channels=(8, 4)), **settings})
 
 
 def algorithm_step(decoder, features, states, heatmaps):
@@ -205,7 +205,7 @@ def test_images_are_decoded_in_groups_that_fit_a_block(monkeypatch):
     sizes, start = [], decoder.start
     monkeypatch.setattr(decoder, 'start', lambda images: sizes.append(len(images)) or start(images))
     for block, groups in ((2 * 4 * 8 * H * W * 4, [2, 2, 1]), (1, [1] * 5), (2**25, [5])):
-        monkeypatch.setattr(recurrent_decoder, 'CPU_BLOCK', block)
+        monkeypatch.setattr(heatmap_lstm, 'CPU_BLOCK', block)
         sizes.clear()
         people, still = decoder.decode_people(features, 0.3, 9)
         assert sizes == groups and still == unfinished

@@ -197,8 +197,7 @@ def test_misspelt_settings_are_refused():
         build().predict(features(1), [PoseDataSample()], dict(flip_tets=True))
     with pytest.raises(ValueError, match="unmatched is 'forget'"):
         build().predict(features(1), [PoseDataSample()], dict(unmatched='forget'))
-    for name, value in [('stop_check_every', 0), ('stop_check_every', 2.5), ('compile_step', 'False'),
-                        ('flip_test', 'no'), ('multiscale_test', 1), ('ae_refinement', 'off')]:  # fmt: skip
+    for name, value in [('flip_test', 'no'), ('multiscale_test', 1), ('ae_refinement', 'off')]:
         with pytest.raises(ValueError, match=f'{name} is {value!r}; use'):
             build().predict(features(1), [PoseDataSample()], {name: value})
     with pytest.raises(ValueError, match='feedback_passes is 1.5; use'):

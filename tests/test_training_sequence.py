@@ -64,15 +64,6 @@ def test_length_is_that_of_equation_1(logits, z, length):
     assert sequence.steps_done == length
 
 
-@pytest.mark.parametrize('stop', [YES, NO])
-def test_while_the_stop_loss_waits_the_stop_head_decides_nothing(stop):
-    waiting = Curriculum(stop_loss=False)
-    sequence, chunks = run([[stop]], [3], curriculum=waiting)
-    assert sequence.steps_done == 4  # z + 1, as if it said how many there are
-    _, told = run([[YES, YES, YES, NO]], [3], curriculum=waiting)
-    assert sum(chunk['heatmap'].item() for chunk in chunks) == sum(chunk['heatmap'].item() for chunk in told) > 0
-
-
 def test_stop_targets_are_equation_1():
     class Record(StopLoss):
         def forward(self, logits, is_person, running):
@@ -156,38 +147,3 @@ def test_growing_sequences_end_early_and_short_ones_keep_their_stop():
     assert run([[YES] * 30], [7], curriculum=Curriculum(max_people=2))[0].steps_done == 2
     assert run([[YES, NO]], [1], curriculum=Curriculum(max_people=9))[0].steps_done == 2
     assert run([[YES] * 30], [7], max_steps=4, curriculum=Curriculum(max_people=9))[0].steps_done == 4
-
-
-def test_a_stop_loss_that_waits_is_zero_and_keeps_its_graph():
-    _, (parts,) = run([[YES, NO]], [1], curriculum=Curriculum(stop_loss=False))
-    assert parts['stop'] == 0 and parts['stop'].requires_grad and parts['heatmap'] > 0
-
-
-def test_forced_steps_are_fed_every_true_person_once_and_noise_beyond():
-    batch = targets([4, 2])
-    sequence, _ = run([[YES] * 5 + [NO]] * 2, [4, 2], batch_targets=batch, curriculum=Curriculum(teacher_forcing=1.0))
-    assert sequence.steps_done == 6
-    for image, z in enumerate((4, 2)):
-        told = [fed[image] for fed in sequence.first_lstm.fed[:4]]
-        shown = [n for maps in told[:z] for n in range(z) if torch.equal(maps, batch.heatmaps[image, n])]
-        assert sorted(shown) == list(range(z))
-        assert all(0 <= maps.min() and 0.05 < maps.max() <= 0.1 for maps in told[z:])
-    assert sequence.first_lstm.fed[4] is None and sequence.first_lstm.fed[5] is None  # the decoder draws its own noise
-
-
-def test_forcing_happens_as_often_as_asked():
-    batch = targets([1] * 1000)
-    sequence, _ = run([[YES, NO]] * 1000, [1] * 1000, batch_targets=batch, curriculum=Curriculum(teacher_forcing=0.3))
-    forced = (sequence.first_lstm.fed[0] == batch.heatmaps[:, 0]).flatten(1).all(dim=1).sum()
-    assert 240 < forced < 360  # 300, standard deviation 14.5
-
-
-def test_without_a_curriculum_the_decoder_draws_its_own_noise():
-    sequence, _ = run([[YES, NO]], [1])
-    assert sequence.first_lstm.fed == [None, None]
-
-
-def test_forcing_without_a_loop_is_refused():
-    decoder = FirstLSTM(C, K, hidden_channels=(6,), feedback_passes=0)
-    with pytest.raises(ValueError, match='teacher_forcing is 0.5, but feedback_passes is 0'):
-        TrainingSequence(decoder, None, None, targets([1]), SequenceRules(OMEGA), curriculum=Curriculum(None, 0.5))

@@ -74,7 +74,7 @@ def test_a_view_that_is_no_flip_changes_something():
 class Told(torch.nn.Module):
     """Stands where the decoder stands and gives the people that are its features, (B, n * K, H, W)."""
 
-    def decode_people(self, features, stop_threshold, max_instances, **speed):
+    def decode_people(self, features, stop_threshold, max_instances):
         people = features.unflatten(1, (-1, K))
         return [(maps, torch.linspace(0.9, 0.5, len(maps))) for maps in people], []
 

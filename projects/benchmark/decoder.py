@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from rnnpose_plugin.models.compiled_step import CompiledStep
 from rnnpose_plugin.models.conv_lstm import State
 from rnnpose_plugin.models.first_lstm import FirstLSTM
 
@@ -170,11 +169,10 @@ def batch_decoding(name: str, clock: Clock) -> dict:
     counts = [1, 2, 3, 4, 5, 6, 8, 10]
     features = make_features(size, device, len(counts))
     decoder = make_decoder(size, device, CountedDecoder)
-    step = CompiledStep(decoder.step) if device == 'cuda' else None
 
     def decode(rows: slice) -> list[Tensor]:
         decoder.counts = torch.tensor(counts[rows], device=device)
-        people, _ = decoder.decode_people(features[rows], 0.5, 30, check_every=1 if device == 'cpu' else 4, step=step)
+        people, _ = decoder.decode_people(features[rows], 0.5, 30)
         return [maps for maps, _ in people]
 
     def one_by_one() -> list[Tensor]:
@@ -189,8 +187,6 @@ def batch_decoding(name: str, clock: Clock) -> dict:
     target = '>= 4' if device == 'cuda' else '>= 1.3' if name == 'crowd' else '>= 0.98'
     at_once = min(len(features), decoder.images_at_once(features))
     note = f'{ratio}; {sum(counts)} people, {at_once} of 8 images at once'
-    if step is not None:
-        note += f', stop checked every 4 steps, step {"not " if step.failed else ""}compiled'
     return dict(rows=[Row('8 images one by one over together', name, ratio.value, target, note)], curves={})
 
 
@@ -207,34 +203,26 @@ def options(name: str, clock: Clock) -> dict:
     size, device = SIZES[name], clock.device
     features = make_features(size, device)
 
-    def decode(decoder: CountedDecoder, dtype: torch.dtype | None = None, **kwargs) -> Tensor:
+    def decode(decoder: CountedDecoder, dtype: torch.dtype | None = None) -> Tensor:
         decoder.counts = torch.tensor([size.people], device=device)
         with torch.autocast(device, dtype, enabled=dtype is not None):
-            ((maps, _),), _ = decoder.decode_people(features, 0.5, 30, **kwargs)
+            ((maps, _),), _ = decoder.decode_people(features, 0.5, 30)
         return maps.float()
 
     plain, other = (make_decoder(size, device, CountedDecoder) for _ in range(2))
     order = torch.contiguous_format if device == 'cpu' else torch.channels_last
     other = other.to(memory_format=order)
-    compiled = CompiledStep(plain.step)
     ways = {
         f'weights in {"usual" if device == "cpu" else "channels-last"} order': lambda: decode(other),
         'bfloat16': lambda: decode(plain, torch.bfloat16),
-        'stop checked every 4 steps': lambda: decode(plain, check_every=4),
-        'compiled step': lambda: decode(plain, step=compiled),
     }
     if device == 'cuda':
         ways['float16'] = lambda: decode(plain, torch.float16)
-        ways['compiled step, float16, stop checked every 4 steps'] = lambda: decode(
-            plain, torch.float16, step=compiled, check_every=4
-        )
     expected, rows = decode(plain), []
     for way, run in ways.items():
         error = float((run() - expected).abs().max() / expected.abs().max())
         ratio = clock.ratio(lambda: decode(plain), run)
         note = f'{ratio}; largest difference {error:.1e} of the largest value'
-        if compiled.failed and 'compiled' in way:
-            note += '; torch.compile failed, this is the plain step'
         rows.append(Row(f'decoding, as it is over {way}', name, ratio.value, '', note))
     return dict(rows=rows, curves={})
 

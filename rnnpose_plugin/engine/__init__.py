@@ -2,7 +2,7 @@
 
 from .checkpoint_fit_hook import CheckpointFitHook
 from .chunked_backprop import ChunkedBackpropHook
-from .curriculum import GrowSequenceHook, LateStopLossHook, TeacherForcingHook
+from .curriculum import GrowSequenceHook
 from .interrupt_hook import InterruptHook
 from .invalid_loss_hook import InvalidLossHook
 from .progress_bar_hook import ProgressBarHook
@@ -16,11 +16,9 @@ __all__ = [
     'GrowSequenceHook',
     'InterruptHook',
     'InvalidLossHook',
-    'LateStopLossHook',
     'ProgressBarHook',
     'ResumableEpochLoop',
     'SeedEpochHook',
     'SyncedSaveHook',
-    'TeacherForcingHook',
     'seed_worker',
 ]

@@ -5,8 +5,6 @@ Letters: N images, C feature channels, K keypoints, H x W cells, D hidden channe
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
@@ -74,13 +72,7 @@ class FirstLSTM(HeatmapLSTM):
 
     @torch.no_grad()
     def decode_people(
-        self,
-        features: Tensor,
-        stop_threshold: float,
-        max_instances: int,
-        seed: int = 0,
-        check_every: int = 1,
-        step: Callable[[Tensor, list[State], Tensor], tuple[Tensor, Tensor, list[State]]] | None = None,
+        self, features: Tensor, stop_threshold: float, max_instances: int, seed: int = 0
     ) -> tuple[list[tuple[Tensor, Tensor]], list[int]]:
         """Inference: step until p < omega; images that are finished leave the batch.
 
@@ -92,9 +84,6 @@ class FirstLSTM(HeatmapLSTM):
             stop_threshold (float): omega, in (0, 1).
             max_instances (int): at most this many people per image.
             seed (int): of the noise. Defaults to 0.
-            check_every (int): steps between two looks at the stop probabilities, each of which waits for the device.
-                People are the same for any number; steps after an image's last one are dropped. Defaults to 1.
-            step (Callable, optional): takes and gives what :meth:`step` does. Defaults to None, :meth:`step`.
 
         Returns:
             tuple[list[tuple[Tensor, Tensor]], list[int]]: for each image the heatmaps (n, K, H, W) and stop
@@ -102,42 +91,37 @@ class FirstLSTM(HeatmapLSTM):
         """
         people, unfinished = [], []
         for group in features.split(self.images_at_once(features)):
-            found, still = self._decode_group(
-                group, stop_threshold, max_instances, seed, check_every, step or self.step
-            )
+            found, still = self._decode_group(group, stop_threshold, max_instances, seed)
             unfinished += [len(people) + image for image in still]
             people += found
         return people, unfinished
 
     def _decode_group(
-        self, features: Tensor, stop_threshold: float, max_instances: int, seed: int, check_every: int, step: Callable
+        self, features: Tensor, stop_threshold: float, max_instances: int, seed: int
     ) -> tuple[list[tuple[Tensor, Tensor]], list[int]]:
         static_maps, states = self.start(features)
         height, width = features.shape[-2:]
         generator = torch.Generator(features.device).manual_seed(seed)
         people = [([], []) for _ in range(len(features))]
-        images = list(range(len(features)))
-        for begin in range(0, max_instances, check_every):
-            shown, certain = [], []
-            for _ in range(min(check_every, max_instances - begin)):
-                noise = self.draw_noise(1, height, width, generator).expand(len(images), -1, -1, -1)
-                heatmaps, logits, states = step(static_maps, states, noise)
-                shown.append(heatmaps)
-                certain.append(logits.float().sigmoid())
-            persons = (torch.stack(certain) >= stop_threshold).cumprod(dim=0).sum(dim=0).tolist()  # the wait
-            for row, count in enumerate(persons):
-                people[images[row]][0].extend(heatmaps[row] for heatmaps in shown[:count])
-                people[images[row]][1].extend(probabilities[row] for probabilities in certain[:count])
-            going_on = [row for row, count in enumerate(persons) if count == len(shown)]
-            if not going_on:
-                images = []
+        running = list(range(len(features)))
+        for _ in range(max_instances):
+            noise = self.draw_noise(1, height, width, generator).expand(len(running), -1, -1, -1)
+            heatmaps, logits, states = self.step(static_maps, states, noise)
+            probabilities = logits.float().sigmoid()
+            is_person = (probabilities >= stop_threshold).tolist()  # waits for the device
+            rows = [row for row, person in enumerate(is_person) if person]
+            for row in rows:
+                people[running[row]][0].append(heatmaps[row])
+                people[running[row]][1].append(probabilities[row])
+            if not rows:
+                running = []
                 break
-            if len(going_on) < len(images):
-                images = [images[row] for row in going_on]
+            if len(rows) < len(running):
+                running = [running[row] for row in rows]
                 # A list as the index would be sent to the device every time; index_select forgets channels-last.
-                rows = torch.tensor(going_on, device=features.device)
-                static_maps = static_maps[rows]
-                states = [(h[rows], c[rows]) for h, c in states]
+                index = torch.tensor(rows, device=features.device)
+                static_maps = static_maps[index]
+                states = [(h[index], c[index]) for h, c in states]
         empty = features.new_zeros(0, self.num_keypoints, height, width), features.new_zeros(0)
         stacked = [(torch.stack(maps), torch.stack(p)) if maps else empty for maps, p in people]
-        return stacked, images
+        return stacked, running

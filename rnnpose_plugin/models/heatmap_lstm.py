@@ -160,18 +160,6 @@ class HeatmapLSTM(nn.Module):
         size = (batch, self.num_keypoints, height, width)
         return self.noise * torch.rand(size, generator=generator, dtype=weight.dtype, device=weight.device)
 
-    def noise_for(self, static_maps: Tensor) -> Tensor:
-        """:meth:`draw_noise` for a batch that has begun.
-
-        Args:
-            static_maps (Tensor): from :meth:`start`.
-
-        Returns:
-            Tensor: (N, K, H, W).
-        """
-        batch, _, height, width = static_maps.shape
-        return self.draw_noise(batch, height, width)
-
     def run_passes(
         self, static_maps: Tensor, states: list[State], first: Tensor | None = None, given: Tensor | None = None
     ) -> tuple[Tensor, list[State]]:
@@ -191,7 +179,8 @@ class HeatmapLSTM(nn.Module):
         gates, values = static_maps[:, :gate_channels], static_maps[:, gate_channels:]
         heatmaps = None
         if self.feedback_passes:
-            heatmaps = self.noise_for(static_maps) if first is None else first
+            batch, _, height, width = static_maps.shape
+            heatmaps = self.draw_noise(batch, height, width) if first is None else first
         for _ in range(max(self.feedback_passes, 1)):
             fed = [maps for maps in (given, heatmaps if self.feedback_passes else None) if maps is not None]
             told = self.context(values, states, heatmaps)

@@ -50,12 +50,6 @@ class StackedFeatures(BaseModule):
                     f'of {width} channels.'
                 )
 
-    @property
-    def out_channels(self) -> int:
-        """int: channels of F."""
-        begin, end = self.channels
-        return sum((self.in_channels[i] if end is None else end) - begin for i in self.in_index)
-
     def forward(self, feats: list[Tensor] | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Pick and concatenate.
 

@@ -14,7 +14,6 @@ from torch.nn.utils.rnn import pad_sequence
 from ..codecs.associative_embedding import from_ae_cells, to_ae_cells
 from ..engine.chunked_backprop import ChunkStep, backprop_in_chunks, backprop_with_steps
 from .ae_refinement import fill_missing
-from .compiled_step import CompiledStep
 from .first_lstm import FirstLSTM
 from .second_lstm import SecondLSTM
 from .training_sequence import Curriculum, SequenceRules, Targets, TrainingSequence
@@ -28,8 +27,6 @@ TEST_SETTINGS = dict(
     unmatched='keep',
     match_distance=0.8,
     ae_refinement=False,
-    stop_check_every=1,
-    compile_step=False,
 )
 
 
@@ -144,7 +141,6 @@ class RecurrentPoseHead(BaseHead):
         self.chunk_size: int | None = None
         self.chunk_loss_scale = 1.0
         self.chunk_step: ChunkStep | None = None
-        self._compiled_step: CompiledStep | None = None
         self._said_no_ae_maps = False
         # Changed by the hooks of engine/curriculum.py.
         self.curriculum = Curriculum()
@@ -158,29 +154,18 @@ class RecurrentPoseHead(BaseHead):
             )
         return features if self.norm is None else self.norm(features)
 
-    def forward(
-        self, feats: tuple[Tensor, ...], stop_check_every: int = 1, compile_step: bool = False
-    ) -> list[tuple[Tensor, Tensor]]:
+    def forward(self, feats: tuple[Tensor, ...]) -> list[tuple[Tensor, Tensor]]:
         """The network's output without codec.
 
         Args:
             feats (tuple[Tensor, ...]): from the neck; the first is F (B, C, H, W).
-            stop_check_every (int): see :meth:`FirstLSTM.decode_people`. Defaults to 1.
-            compile_step (bool): whether LSTM1's step goes through :class:`CompiledStep`. Defaults to False.
 
         Returns:
             list[tuple[Tensor, Tensor]]: for each image the heatmaps (n, K, H, W), LSTM2's if there is one, and stop
             probabilities (n,), LSTM1's.
         """
         features = self._features(feats)
-        step = None
-        if compile_step:
-            if self._compiled_step is None or self._compiled_step.plain != self.first_lstm.step:  # another decoder's
-                self._compiled_step = CompiledStep(self.first_lstm.step)
-            step = self._compiled_step
-        people, unfinished = self.first_lstm.decode_people(
-            features, self.stop_threshold, self.max_instances, check_every=stop_check_every, step=step
-        )
+        people, unfinished = self.first_lstm.decode_people(features, self.stop_threshold, self.max_instances)
         if unfinished:
             print_log(
                 f'{len(unfinished)} of {len(people)} images still had people after max_instances='
@@ -203,8 +188,7 @@ class RecurrentPoseHead(BaseHead):
             test_cfg (dict, optional): settings. ``output_heatmaps`` adds the heatmaps; ``flip_test`` and
                 ``multiscale_test`` average over views, whose people are matched first, see :func:`merge_views` for
                 ``unmatched`` and ``match_distance``; ``ae_refinement`` looks joints that were discarded up in the AE
-                maps behind F (section 3.3), see :func:`fill_missing`; ``stop_check_every`` and ``compile_step`` change
-                how fast it is and nothing else, see :meth:`forward`.
+                maps behind F (section 3.3), see :func:`fill_missing`.
 
         Returns:
             list[InstanceData] | tuple[list[InstanceData], list[PixelData]]: for each image ``keypoints`` (n, K, 2) in
@@ -218,8 +202,7 @@ class RecurrentPoseHead(BaseHead):
         self.check_test_settings(test_cfg)
         settings = {**TEST_SETTINGS, **(test_cfg or {})}
         views = self._views(feats, batch_data_samples[0].metainfo, settings)
-        speed = {name: settings[name] for name in ('stop_check_every', 'compile_step')}
-        sequences = zip(*(self._people_of(view, views, batch_data_samples, speed) for view in views))
+        sequences = zip(*(self._people_of(view, views, batch_data_samples) for view in views))
         merging = settings['unmatched'], settings['match_distance']
         people = [self._most_likely(*merge_views(list(of_image), *merging)) for of_image in sequences]
         ae_maps = self._ae_maps(views) if settings['ae_refinement'] else [None] * len(people)
@@ -243,9 +226,6 @@ class RecurrentPoseHead(BaseHead):
             raise ValueError(f'test_cfg has unknown settings {sorted(unknown)}; known are {sorted(TEST_SETTINGS)}.')
         settings = {**TEST_SETTINGS, **(test_cfg or {})}
         check_merging(settings['unmatched'], settings['match_distance'])
-        every = settings['stop_check_every']
-        if not isinstance(every, int) or every < 1:
-            raise ValueError(f'stop_check_every is {every!r}; use a number of steps, 1 or more.')
         for name, default in TEST_SETTINGS.items():  # the word 'no' would switch an option on
             if isinstance(default, bool) and not isinstance(settings[name], bool):
                 raise ValueError(f'{name} is {settings[name]!r}; use True or False.')
@@ -275,9 +255,9 @@ class RecurrentPoseHead(BaseHead):
                 "heatmap_size to input_size / the neck's stride."
             )
 
-    def _people_of(self, view: View, views: list[View], samples: list, speed: dict) -> list[tuple[Tensor, Tensor]]:
+    def _people_of(self, view: View, views: list[View], samples: list) -> list[tuple[Tensor, Tensor]]:
         """Each image's people as one view shows them, mirrored back and on the codec's cells."""
-        people = self.forward(view.feats, **speed)
+        people = self.forward(view.feats)
         if view.mirrored:
             flip_indices = samples[0].metainfo['flip_indices']
             people = [(mirror_people(heatmaps, flip_indices), p) for heatmaps, p in people]

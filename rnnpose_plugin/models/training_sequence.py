@@ -57,18 +57,13 @@ class SequenceRules:
 
 @dataclass
 class Curriculum:
-    """What a training may begin easier with; none of it is the paper's, and the hooks of ``engine`` change it.
+    """What a training may begin easier with; not the paper's, and the hooks of ``engine`` change it.
 
     Args:
         max_people (int, optional): a sequence ends here for now, like ``SequenceRules.max_steps``. Defaults to None.
-        teacher_forcing (float): probability that a step's first pass is fed the heatmaps of a true person, another one
-            at each step, instead of noise. Defaults to 0.
-        stop_loss (bool): False lets the stop loss wait, and z stands in for what the stop head says. Defaults to True.
     """
 
     max_people: int | None = None
-    teacher_forcing: float = 0.0
-    stop_loss: bool = True
 
 
 class TrainingSequence:
@@ -89,9 +84,6 @@ class TrainingSequence:
         rules (SequenceRules): lengths and chunks.
         second_lstm (SecondLSTM, optional): LSTM2. Defaults to None.
         curriculum (Curriculum, optional): what is easier for now. Defaults to nothing.
-
-    Raises:
-        ValueError: for teacher forcing without a feedback loop to force.
     """
 
     def __init__(
@@ -105,11 +97,6 @@ class TrainingSequence:
         curriculum: Curriculum | None = None,
     ) -> None:
         self.curriculum = curriculum or Curriculum()
-        if self.curriculum.teacher_forcing and not first_lstm.feedback_passes:
-            raise ValueError(
-                f'teacher_forcing is {self.curriculum.teacher_forcing}, but feedback_passes is 0: there is no loop to '
-                'feed; take one of the two back.'
-            )
         self.first_lstm = first_lstm
         self.heatmap_loss = heatmap_loss
         self.stop_loss = stop_loss
@@ -187,9 +174,6 @@ class TrainingSequence:
         self.running = self.not_stopped
         # Every image runs to z + 1 at least, so until the largest is there nobody needs to ask the device.
         self.steps_sure = min(max(counts) + 1, self.max_steps)
-        if self.curriculum.teacher_forcing:
-            # The true people in an order that is drawn for each image, those beyond its count last.
-            self.forced_order = torch.rand(self.free.shape, device=device).masked_fill(~self.free, 2.0).argsort(dim=1)
         parts = [part for part in (self.first_lstm, self.second_lstm) if part]
         return [part.initial_state(maps) for part, maps in zip(parts, static_maps)]
 
@@ -203,23 +187,12 @@ class TrainingSequence:
         columns = {'heatmaps': [], 'logits': [], 'running': [], 'is_person': [], 'candidates': []}
         size = self.rules.chunk_size or self.max_steps
         while not self.done and len(columns['logits']) < size:
-            heatmaps, logits, states = self.first_lstm.step(static_maps, states, self._first_pass(static_maps))
+            heatmaps, logits, states = self.first_lstm.step(static_maps, states)
             values = self._keep_count(logits.detach())
             for name, value in dict(values, heatmaps=heatmaps, logits=logits).items():
                 columns[name].append(value)
             self.done = not self._anyone_running()
         return states, {name: torch.stack(values, dim=1) for name, values in columns.items()}
-
-    def _first_pass(self, static_maps: Tensor) -> Tensor | None:
-        """What is fed back in the first pass of the next step: noise, or by chance a true person."""
-        if not self.curriculum.teacher_forcing or self.steps_done >= self.free.shape[1]:
-            return None
-        batch, noise = len(static_maps), self.first_lstm.noise_for(static_maps)
-        person = self.forced_order[:, self.steps_done]
-        chance = torch.rand(batch, device=noise.device) < self.curriculum.teacher_forcing
-        forced = chance & (self.steps_done < self.z)
-        told = self.targets.heatmaps[torch.arange(batch, device=noise.device), person]
-        return torch.where(forced[:, None, None, None], told.to(noise), noise)
 
     def _keep_count(self, logits: Tensor) -> dict[str, Tensor]:
         """Who still runs, who counts as a person, who is matched at this step; moves on to the next one."""
@@ -227,8 +200,6 @@ class TrainingSequence:
         t, z = self.steps_done, self.z
         running, is_person = self.running, t <= z
         confident = logits.float().sigmoid() >= self.rules.stop_threshold
-        if not self.curriculum.stop_loss:  # what is not trained yet decides nothing: the sequence is the true one
-            confident = is_person
         self.not_stopped = self.not_stopped & confident
         candidates = running & self.heatmap_loss.candidates(is_person, confident, self.not_stopped)
         finished = (t > z) & ~self.not_stopped
@@ -248,6 +219,4 @@ class TrainingSequence:
         pairs, self.free = self.heatmap_loss.match(matched_by, *truth, self.free, chunk['candidates'], targets.mask)
         losses = {name: self.heatmap_loss(maps, *truth, pairs, targets.mask) for name, maps in outputs.items()}
         losses['stop'] = self.stop_loss(chunk['logits'], chunk['is_person'], chunk['running'])
-        if not self.curriculum.stop_loss:
-            losses['stop'] = 0 * losses['stop']  # keeps the graph: DDP waits for a gradient of every parameter
         return {name: loss / batch for name, loss in losses.items()}

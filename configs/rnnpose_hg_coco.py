@@ -25,6 +25,7 @@ model = dict(
         hidden_channels=(68, 34, 17),
         feedback_passes=2,
         stop_threshold=0.2689414213699951,  # omega = sigmoid(-1)
+        chunk_size=8,  # T, people per backpropagation
         heatmap_loss=dict(type='HungarianHeatmapLoss', undercount='confident', overcount='first'),  # (a, a')
         stop_loss=dict(type='StopLoss'),
         decoder=codec,
@@ -52,4 +53,4 @@ auto_scale_lr = dict(base_batch_size=1)
 log_processor = dict(
     custom_cfg=[dict(data_src=part, method_name='mean', window_size=50) for part in ('heatmap', 'stop')]
 )
-default_hooks = dict(chunked_backprop=dict(type='ChunkedBackpropHook', chunk_size=8))
+default_hooks = dict(chunked_backprop=dict(type='ChunkedBackpropHook', mode='accumulate'))

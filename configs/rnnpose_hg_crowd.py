@@ -27,6 +27,7 @@ model = dict(
         num_keypoints=17,
         hidden_channels=(32, 24, 24),
         max_surplus=3,
+        chunk_size=8,  # T, people per backpropagation
         heatmap_loss=dict(type='HungarianHeatmapLoss', reduction='keypoint_mean'),
         decoder=codec,
     ),
@@ -55,7 +56,7 @@ param_scheduler = [
 log_processor = dict(
     custom_cfg=[dict(data_src=part, method_name='mean', window_size=50) for part in ('heatmap', 'stop')]
 )
-default_hooks = dict(chunked_backprop=dict(type='ChunkedBackpropHook', chunk_size=8))
+default_hooks = dict(chunked_backprop=dict(type='ChunkedBackpropHook', mode='accumulate'))
 custom_hooks = [
     *_base_.custom_hooks,
     dict(type='EMAHook', ema_type='ExponentialMovingAverage', momentum=0.008, interval=4),

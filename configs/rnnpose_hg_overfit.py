@@ -16,6 +16,7 @@ model = dict(
         num_keypoints=17,
         hidden_channels=(32, 24, 24),
         max_surplus=2,
+        chunk_size=8,
         heatmap_loss=dict(type='HungarianHeatmapLoss', reduction='keypoint_mean'),
         decoder=codec,
     ),
@@ -53,6 +54,7 @@ param_scheduler = [
     dict(type='CosineAnnealingLR', by_epoch=False, begin=50, end=800, eta_min=1e-5),
 ]
 default_hooks = dict(
-    checkpoint=dict(by_epoch=False, interval=200), chunked_backprop=dict(type='ChunkedBackpropHook', chunk_size=8)
+    checkpoint=dict(by_epoch=False, interval=200),
+    chunked_backprop=dict(type='ChunkedBackpropHook', mode='accumulate'),
 )
 log_processor = dict(by_epoch=False)

@@ -99,7 +99,7 @@ def test_one_step_of_training_and_a_prediction(name):
     model = MODELS.build(cfg)
     model.init_weights()
     model.train()
-    model.head.chunk_size = 1  # as ChunkedBackpropHook sets it
+    model.head.chunk_size = 1  # two chunks
     before = {key: value.clone() for key, value in model.state_dict().items()}
     data = batch(model.head.decoder)
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-3)

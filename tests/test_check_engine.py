@@ -192,6 +192,7 @@ def chunks(parts=1, launcher='none', custom_hooks=(), passes=2, checkpoint=None,
     [
         (dict(mode='step', parts=3), 'chunk_size=8 .*accumulative_counts=3 equal parts'),
         (dict(mode='step', chunk_size=6, parts=4), 'chunk_size=6 .*accumulative_counts=4 equal parts'),
+        (dict(passes=0, custom_hooks=[dict(type='mmpose.TeacherForcingHook')]), 'feedback_passes is 0'),
         (dict(parts=4, checkpoint=dict(by_epoch=False, interval=6)), 'interval=6 .*accumulative_counts=4'),
         (dict(parts=0), 'accumulative_counts=0; it is a number of batches'),
         (dict(mode='step', parts=0), 'accumulative_counts=0; it is a number of batches'),
@@ -215,6 +216,8 @@ def test_chunks_that_cannot_be(settings, match):
         dict(mode='step', chunk_size='8'),  # the hook refuses it itself
         dict(parts=3, checkpoint=dict(by_epoch=False, interval=6)),
         dict(parts=3, checkpoint=dict(interval=1)),
+        dict(custom_hooks=[dict(type='TeacherForcingHook')]),
+        dict(passes=0),
     ],
 )
 def test_chunks_that_can(settings):

@@ -10,14 +10,11 @@ from mmpose.registry import MODELS
 from mmpose.structures import PoseDataSample
 from torch import nn
 
-from rnnpose_plugin.engine.chunked_backprop import (
-    ChunkedBackpropHook,
-    ChunkStep,
-    backprop_in_chunks,
-    backprop_with_steps,
-)
+from rnnpose_plugin.engine.chunk_hook import ChunkedBackpropHook, OptimizerChunkStep
+from rnnpose_plugin.models.chunked_backprop import backprop_in_chunks, backprop_with_steps
 from rnnpose_plugin.models.first_lstm import FirstLSTM
 from rnnpose_plugin.models.matched_loss import HungarianHeatmapLoss, StopLoss
+from rnnpose_plugin.models.training_controls import TrainingControls
 from rnnpose_plugin.models.training_sequence import SequenceRules, Targets, TrainingSequence
 
 C, K, H, W = 5, 3, 6, 7
@@ -61,7 +58,7 @@ class CpuAmp(AmpOptimWrapper):
 
 def by_the_hook(model, wrapper, people_per_step, backprops=1, autocast=False):
     """One batch as the head and the stock train loop run it."""
-    step = ChunkStep(wrapper, backprops)
+    step = OptimizerChunkStep(wrapper, backprops)
     with torch.autocast('cpu', torch.bfloat16, enabled=autocast):
         sequence = model.sequence(people_per_step // backprops)
         loss, _ = backprop_with_steps(
@@ -245,7 +242,7 @@ def test_the_head_steps_with_backbone_norm_and_both_lstms():
     """Three chunks: two steps inside the loss and the train loop's own, which takes what is below along."""
     ours, expected = WithHead(), WithHead()
     wrapper = OptimWrapper(ours.optimizer())
-    ours.head.chunk_size, ours.head.chunk_step = 2, ChunkStep(wrapper)
+    ours.head.chunk_size, ours.head.training_controls.chunk_step = 2, OptimizerChunkStep(wrapper)
     sample = PoseDataSample()
     sample.gt_instance_labels = ours.labels
     losses = ours.head.loss((ours.below(ours.image),), [sample])
@@ -261,36 +258,46 @@ class Runner:
 
     iter, max_iters = 3, 10
 
-    def __init__(self, accumulative_counts=1):
-        self.model = Model()
-        self.model.head = nn.Module()
-        self.model.head.chunk_size, self.model.head.chunk_loss_scale, self.model.head.chunk_step = None, 1.0, None
+    def __init__(self, accumulative_counts=1, chunk_size=8):
+        self.model = WithHead()
+        self.model.head.chunk_size = chunk_size
         self.optim_wrapper = OptimWrapper(self.model.optimizer(), accumulative_counts)
 
 
-def test_the_hook_divides_a_step_among_the_wrappers_accumulation_and_gives_it_back():
-    runner, hook = Runner(accumulative_counts=4), ChunkedBackpropHook(8, 'step')
+def test_the_hook_divides_a_step_among_the_wrappers_accumulation_and_restores_it():
+    runner, hook = Runner(accumulative_counts=4), ChunkedBackpropHook('step')
+    head, sample = runner.model.head, PoseDataSample()
+    sample.gt_instance_labels = runner.model.labels
     hook.before_train(runner)
-    assert runner.model.head.chunk_size == 2 and runner.model.head.chunk_step.backprops == 4
+    assert head.training_controls.chunk_step.backprops == 4
+    assert head._sequence([sample], torch.randn(1, C, H, W)).rules.chunk_size == 2
     assert runner.optim_wrapper.should_update()  # the train loop steps after every batch
     hook.after_train(runner)
-    assert runner.model.head.chunk_size is None and runner.model.head.chunk_step is None
+    assert head.chunk_size == 8 and head.training_controls == TrainingControls()
     assert runner.optim_wrapper._accumulative_counts == 4
 
 
 def test_what_the_hook_refuses():
     with pytest.raises(ValueError, match='chunk_size=8 .*accumulative_counts=3'):
-        ChunkedBackpropHook(8, 'step').before_train(Runner(accumulative_counts=3))
+        ChunkedBackpropHook('step').before_train(Runner(accumulative_counts=3))
     runner = Runner()
     runner.optim_wrapper = dict(a=runner.optim_wrapper)
     with pytest.raises(ValueError, match="mode='step' needs one optimizer.*dict"):
-        ChunkedBackpropHook(8, 'step').before_train(runner)
-    with pytest.raises(ValueError, match="'step', but chunk_size is None"):
-        ChunkedBackpropHook(None, 'step')
+        ChunkedBackpropHook('step').before_train(runner)
+    with pytest.raises(ValueError, match="'step', but the head's chunk_size is None"):
+        ChunkedBackpropHook('step').before_train(Runner(chunk_size=None))
 
 
-def test_exact_sgd_is_the_whole_sequence_at_once():
-    runner, hook = Runner(), ChunkedBackpropHook(chunk_size=None)
-    runner.model.head.chunk_size = 5
-    hook.before_train(runner)
-    assert runner.model.head.chunk_size is None
+@pytest.mark.parametrize('autograd', [True, False])
+def test_exact_sgd_and_no_autograd_run_the_whole_sequence_at_once(autograd):
+    """Where gradients are off, as in a loss computed on validation data, there is nothing to back-propagate."""
+    model, sample = WithHead(), PoseDataSample()
+    sample.gt_instance_labels = model.labels
+    losses = {}
+    for chunk_size in (None, 2):
+        model.head.chunk_size = chunk_size
+        with torch.set_grad_enabled(autograd):
+            losses[chunk_size] = model.head.loss((model.below(model.image),), [sample])['loss']
+        assert losses[chunk_size].requires_grad is autograd
+    # In chunks the matching may differ, so equality is asked for only where both are the whole sequence.
+    assert autograd or torch.equal(losses[None], losses[2])

@@ -5,11 +5,15 @@ import copy
 import pytest
 import torch
 from mmengine.optim import AmpOptimWrapper
-from mmpose.registry import HOOKS
+from mmengine.structures import InstanceData
+from mmpose.registry import HOOKS, MODELS
+from mmpose.structures import PoseDataSample
 
-from rnnpose_plugin.engine.chunked_backprop import ChunkedBackpropHook, backprop_in_chunks
+from rnnpose_plugin.engine.chunk_hook import ChunkedBackpropHook
+from rnnpose_plugin.models.chunked_backprop import backprop_in_chunks
 from rnnpose_plugin.models.first_lstm import FirstLSTM
 from rnnpose_plugin.models.matched_loss import HungarianHeatmapLoss, StopLoss
+from rnnpose_plugin.models.training_controls import TrainingControls
 from rnnpose_plugin.models.training_sequence import SequenceRules, Targets, TrainingSequence
 
 C, K, H, W = 5, 3, 6, 8
@@ -184,29 +188,83 @@ def test_no_chunk_at_all_is_an_error():
         backprop_in_chunks(lambda: [], [], [])
 
 
-@pytest.mark.parametrize('settings', [dict(chunk_size=0), dict(chunk_size=2.5), dict(mode='sometimes')])
-def test_bad_settings_are_refused_with_their_value(settings):
-    with pytest.raises(ValueError, match=str(next(iter(settings.values())))):
-        ChunkedBackpropHook(**settings)
+def test_an_unknown_mode_is_refused_with_its_value():
+    with pytest.raises(ValueError, match="mode is 'sometimes'; use one of"):
+        ChunkedBackpropHook('sometimes')
 
 
 def test_the_hook_is_in_the_registry_and_can_be_copied():
-    hook = HOOKS.build(dict(type='ChunkedBackpropHook', chunk_size=3))
-    assert isinstance(hook, ChunkedBackpropHook) and copy.deepcopy(hook).chunk_size == 3
+    hook = HOOKS.build(dict(type='ChunkedBackpropHook', mode='step'))
+    assert isinstance(hook, ChunkedBackpropHook) and copy.deepcopy(hook).mode == 'step'
 
 
-def test_the_hook_tells_the_head_the_scalers_factor():
+HEAD = dict(
+    type='RecurrentPoseHead',
+    in_channels=C,
+    num_keypoints=K,
+    hidden_channels=(6, 4),
+    decoder=dict(type='InstanceHeatmap', input_size=(4 * W, 4 * H), heatmap_size=(W, H), sigma=1.0),
+)
+
+
+def head_and_batch(people=5, **settings):
+    torch.manual_seed(0)
+    head, sample = MODELS.build({**HEAD, **settings}), PoseDataSample()
+    joints = torch.rand(people, K, 2) * 5
+    sample.gt_instance_labels = InstanceData(keypoint_labels=joints, keypoint_weights=torch.ones(people, K))
+    return head, ((torch.randn(1, C, H, W),), [sample])
+
+
+def test_the_hook_passes_the_loss_scalers_factor_to_the_head():
     class Runner:
         model = torch.nn.Module()
         # mmengine's wrapper refuses to be built on a machine without an accelerator, its scaler works on any.
         optim_wrapper = AmpOptimWrapper.__new__(AmpOptimWrapper)
 
-    Runner.model.head = torch.nn.Module()
-    Runner.model.head.chunk_loss_scale, Runner.model.head.chunk_step = 1.0, None
+    Runner.model.head, _ = head_and_batch()
     Runner.optim_wrapper.loss_scaler = torch.amp.GradScaler('cpu', init_scale=1024.0)
-    hook = ChunkedBackpropHook(chunk_size=3)
+    hook = ChunkedBackpropHook()
     hook.before_train(Runner)
     hook.before_train_iter(Runner, 0)
-    assert Runner.model.head.chunk_loss_scale == 1024 and Runner.model.head.chunk_size == 3
+    assert Runner.model.head.training_controls == TrainingControls(loss_scale=1024.0)
     hook.after_train(Runner)
-    assert Runner.model.head.chunk_loss_scale == 1 and Runner.model.head.chunk_size is None
+    assert Runner.model.head.training_controls == TrainingControls()
+
+
+@pytest.mark.parametrize('scale', [None, 1.0, 2.0**10])
+def test_the_head_chunks_without_a_hook_and_with_any_scale_alike(scale):
+    """By default T = 8; the gradients are those of a chunk loss with a detached state, whatever the scale inside."""
+    head, batch = head_and_batch(people=12)
+    assert head.chunk_size == 8
+    head.first_lstm.to_stop.bias.data.fill_(-9)
+    head.training_controls.loss_scale = scale
+    torch.manual_seed(1)
+    head.loss(*batch)['loss'].backward()
+    expected, _ = head_and_batch(people=12)
+    expected.first_lstm.to_stop.bias.data.fill_(-9)
+    torch.manual_seed(1)
+    features = expected._features(batch[0])
+    sequence = expected._sequence(batch[1], features)
+    chunks = 0
+    for parts in sequence.chunks(*sequence.static_maps(features)):
+        sum(parts.values()).backward(retain_graph=True)
+        chunks += 1
+    assert chunks == 2  # 13 steps
+    for (name, ours), theirs in zip(head.named_parameters(), expected.parameters()):
+        # float32, sums in another order
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-4, msg=lambda t, n=name: f'{n}: {t}')
+
+
+def test_float16_without_the_hook_is_refused():
+    """Gradients inside a chunk would underflow before the loss scaler's factor reaches them."""
+    head, batch = head_and_batch()
+    for dtype, chunk_size in ((torch.bfloat16, 8), (torch.float16, None)):
+        head.chunk_size = chunk_size
+        with torch.autocast('cpu', dtype):
+            assert head.loss(*batch)['loss'].isfinite()
+    head.chunk_size = 8
+    with torch.autocast('cpu', torch.float16), pytest.raises(ValueError, match='chunk_size is 8.*ChunkedBackpropHook'):
+        head.loss(*batch)
+    head.training_controls.loss_scale = 2.0**10
+    with torch.autocast('cpu', torch.float16):
+        assert head.loss(*batch)['loss'].isfinite()

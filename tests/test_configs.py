@@ -41,7 +41,8 @@ def test_the_papers_numbers():
     assert head.stop_threshold == pytest.approx(torch.sigmoid(torch.tensor(-1.0)).item())
     assert head.decoder.keypoint_threshold == 0.015 and tuple(head.decoder.input_size) == (512, 512)
     assert tuple(head.decoder.heatmap_size) == (128, 128)
-    assert cfg.default_hooks.chunked_backprop == dict(type='ChunkedBackpropHook', chunk_size=8)
+    assert cfg.default_hooks.chunked_backprop == dict(type='ChunkedBackpropHook', mode='accumulate')
+    assert head.chunk_size == 8
     assert cfg.optim_wrapper.optimizer == dict(type='Adam', lr=1e-4)
     assert cfg.param_scheduler == [dict(type='MultiStepLR', by_epoch=True, begin=0, end=9, milestones=[4], gamma=0.1)]
     assert cfg.train_cfg.max_epochs == 9 and cfg.train_dataloader.batch_size == 1 and cfg.model.freeze_backbone

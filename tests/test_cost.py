@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from projects.benchmark.decoder import PlainDecoder
-from rnnpose_plugin.engine.chunked_backprop import backprop_in_chunks
+from rnnpose_plugin.models.chunked_backprop import backprop_in_chunks
 from rnnpose_plugin.models.first_lstm import FirstLSTM
 from rnnpose_plugin.models.matched_loss import HungarianHeatmapLoss, StopLoss
 from rnnpose_plugin.models.training_sequence import SequenceRules, Targets, TrainingSequence

@@ -14,7 +14,7 @@ from mmpose.structures import PoseDataSample
 from torch.utils.data import Dataset
 
 from rnnpose_plugin.engine import GrowSequenceHook
-from rnnpose_plugin.models.training_sequence import Curriculum
+from rnnpose_plugin.models.training_controls import TrainingControls
 
 K = 3
 RUN_NUMBER = count()
@@ -55,7 +55,7 @@ class Model(BaseModel):
         self.seen = []
 
     def forward(self, inputs, data_samples=None, mode='loss'):
-        self.seen.append(self.head.curriculum.max_people)
+        self.seen.append(self.head.training_controls.max_people)
         return self.head.loss((torch.stack(inputs),), data_samples)
 
 
@@ -87,7 +87,7 @@ def train(work_dir, hooks, epochs=4, resume=False, by_epoch=True):
 def test_values_in_an_unbroken_and_a_resumed_training(tmp_path, hooks, expected):
     def check(model, start, end):
         assert model.seen == expected[start:end]
-        assert model.head.curriculum == Curriculum()  # the default again
+        assert model.head.training_controls == TrainingControls()  # the default again
 
     check(train(tmp_path / 'unbroken', hooks), 0, 12)
     check(train(tmp_path / 'broken', hooks, epochs=2), 0, 6)
@@ -111,7 +111,7 @@ def test_iteration_based_training_resumes_too(tmp_path):
     ],
 )
 def test_values_at_the_edges(hook, done, value):
-    assert hook.value_at(done) == value and type(hook.value_at(done)) is type(value)
+    assert hook.max_people_at(done) == value
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_other_heads_are_refused():
     with pytest.raises(ValueError, match='GrowSequenceHook needs a RecurrentPoseHead, but the head is a NoneType;'):
         HOOKS.build(GROW).before_train(Bare(model))
     model.head = torch.nn.Linear(1, 1)
-    with pytest.raises(ValueError, match='but the head is a Linear; take the hook out of custom_hooks'):
+    with pytest.raises(ValueError, match='but the head is a Linear; take the hook out of the config'):
         HOOKS.build(GROW).before_train(Bare(model))
 
 

@@ -173,6 +173,8 @@ def test_hitting_max_instances_is_said(caplog):
         (dict(max_surplus=0.5), 'max_surplus is 0.5'),
         (dict(max_train_instances=0), 'max_train_instances is 0'),
         (dict(max_train_instances=2.5), 'max_train_instances is 2.5'),
+        (dict(chunk_size=0), 'chunk_size is 0; T is a number'),
+        (dict(chunk_size=2.5), 'chunk_size is 2.5'),
         (dict(hidden_channels=()), r'\(\)'),
         (dict(hidden_channels=(), second_lstm={}), r'second_lstm=.*hidden_channels is \(\)'),
         (dict(second_lstm=dict(order='alphabetical')), "'alphabetical'"),
@@ -218,13 +220,21 @@ def test_data_and_model_that_do_not_fit_are_named():
 
 def test_the_hook_refuses_other_heads():
     class Runner:
-        model = torch.nn.Module()
+        model, optim_wrapper = torch.nn.Module(), None
 
-    hook = HOOKS.build(dict(type='ChunkedBackpropHook', chunk_size=3))
-    with pytest.raises(ValueError, match='RecurrentPoseHead'):
+    hook = HOOKS.build(dict(type='ChunkedBackpropHook'))
+    with pytest.raises(ValueError, match='ChunkedBackpropHook needs a RecurrentPoseHead, but the head is a NoneType'):
         hook.before_train(Runner)
-    Runner.model.head = build()
+    Runner.model.head = build(chunk_size=3)
     hook.before_train(Runner)
-    assert Runner.model.head.chunk_size == 3
     hook.after_train(Runner)
-    assert Runner.model.head.chunk_size is None
+    assert Runner.model.head.chunk_size == 3
+
+
+@pytest.mark.parametrize('max_people, steps', [(None, 4), (2, 2), (9, 4)])
+def test_growing_sequences_end_early_and_never_later_than_max_train_instances(max_people, steps):
+    head = build(max_train_instances=4)
+    head.training_controls.max_people = max_people
+    sequence = head._sequence([sample(7)], features(1)[0])
+    list(sequence.chunks(*sequence.static_maps(features(1)[0])))
+    assert sequence.steps_done == steps

@@ -35,6 +35,7 @@ PLAIN = [path for path in PACKAGE if (ast.get_docstring(ast.parse(path.read_text
 
 def test_the_maths_is_there_and_says_so():
     names = 'conv_lstm heatmap_lstm first_lstm second_lstm matching training_sequence view_merging ae_refinement'
+    names += ' chunked_backprop'
     assert set(names.split()) <= {path.stem for path in PLAIN}
 
 
@@ -42,6 +43,12 @@ def test_the_maths_is_there_and_says_so():
 def test_plain_torch_does_not_import_the_framework(path):
     assert not FRAMEWORK & set(modules_imported(path))
     assert set(siblings_imported(path)) <= set(PLAIN)
+
+
+@pytest.mark.parametrize('path', [p for p in PACKAGE if p.parent.name in ('models', 'codecs')], ids=lambda p: p.stem)
+def test_models_import_nothing_of_the_engine(path):
+    imports = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+    assert not [node.module for node in imports if node.module and 'engine' in node.module.split('.')]
 
 
 def test_rooms_are_one_level_deep_and_none_is_called_utils():

@@ -5,8 +5,8 @@ from itertools import permutations
 import pytest
 import torch
 
-from rnnpose_plugin.engine.chunked_backprop import backprop_in_chunks
 from rnnpose_plugin.models import heatmap_lstm
+from rnnpose_plugin.models.chunked_backprop import backprop_in_chunks
 from rnnpose_plugin.models.first_lstm import FirstLSTM
 from rnnpose_plugin.models.matched_loss import HungarianHeatmapLoss, StopLoss
 from rnnpose_plugin.models.second_lstm import ORDERS, SecondLSTM, order_people, rearrange

@@ -5,7 +5,7 @@ import torch
 
 from rnnpose_plugin.models.first_lstm import FirstLSTM
 from rnnpose_plugin.models.matched_loss import HungarianHeatmapLoss, StopLoss
-from rnnpose_plugin.models.training_sequence import Curriculum, SequenceRules, Targets, TrainingSequence
+from rnnpose_plugin.models.training_sequence import SequenceRules, Targets, TrainingSequence
 
 C, K, H, W = 4, 3, 5, 6
 OMEGA = 0.27
@@ -35,11 +35,11 @@ def targets(counts, seed=0):
     return Targets(heatmaps, torch.ones(heatmaps.shape[:3]), counts)
 
 
-def run(logits, counts, losses=None, batch_targets=None, curriculum=None, **rules):
+def run(logits, counts, losses=None, batch_targets=None, **rules):
     decoder = Scripted(logits)
     losses = losses or (HungarianHeatmapLoss(), StopLoss())
     rules = SequenceRules(OMEGA, **rules)
-    sequence = TrainingSequence(decoder, *losses, batch_targets or targets(counts), rules, curriculum=curriculum)
+    sequence = TrainingSequence(decoder, *losses, batch_targets or targets(counts), rules)
     torch.manual_seed(3)
     features = torch.randn(len(counts), C, H, W)
     return sequence, list(sequence.chunks(decoder.start(features)[0]))
@@ -134,6 +134,7 @@ def test_surplus_steps_are_capped():
     assert run([[YES] * 30], [2], max_surplus=3)[0].steps_done == 6
     assert run([[YES] * 30], [2], max_steps=5)[0].steps_done == 5
     assert run([[YES] * 30], [7], max_steps=5)[0].steps_done == 5
+    assert run([[YES, NO]], [1], max_steps=9)[0].steps_done == 2
 
 
 def test_how_far_to_run_asks_the_device_only_beyond_the_largest_image(monkeypatch):
@@ -141,9 +142,3 @@ def test_how_far_to_run_asks_the_device_only_beyond_the_largest_image(monkeypatc
     monkeypatch.setattr(torch.Tensor, '__bool__', lambda self: asked.append(1) or ask(self))
     run([[YES] * 6 + [NO]], [6])
     assert len(asked) == 1  # once, after step z + 1
-
-
-def test_growing_sequences_end_early_and_short_ones_keep_their_stop():
-    assert run([[YES] * 30], [7], curriculum=Curriculum(max_people=2))[0].steps_done == 2
-    assert run([[YES, NO]], [1], curriculum=Curriculum(max_people=9))[0].steps_done == 2
-    assert run([[YES] * 30], [7], max_steps=4, curriculum=Curriculum(max_people=9))[0].steps_done == 4

@@ -1,4 +1,4 @@
-# What every config shares: the toolbox's hooks, a progress bar, and runs that can be repeated and resumed.
+# What every config shares: MMPose's hooks, and runs that can be repeated and resumed.
 default_scope = 'mmpose'
 custom_imports = dict(imports=['rnnpose_plugin'])
 
@@ -15,7 +15,6 @@ custom_hooks = [
     dict(type='SeedEpochHook'),
     dict(type='InvalidLossHook'),
     dict(type='CheckpointFitHook'),
-    dict(type='ProgressBarHook'),
 ]
 
 # The configs add max_epochs and val_interval; one by iterations: train_cfg = dict(_delete_=True, by_epoch=False, ...).

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from projects.compare.predictions import PeakMemory
-from rnnpose_plugin.engine.chunked_backprop import backprop_in_chunks
+from rnnpose_plugin.models.chunked_backprop import backprop_in_chunks
 from rnnpose_plugin.models.matched_loss import HungarianHeatmapLoss, StopLoss
 from rnnpose_plugin.models.matching import assign, heatmap_distances
 from rnnpose_plugin.models.training_sequence import SequenceRules, Targets, TrainingSequence

@@ -1,7 +1,7 @@
-"""What happens around the model while it trains: hooks, and the autograd op that back-propagates chunk by chunk."""
+"""Hooks and the train loop: what happens around the model while it trains."""
 
 from .checkpoint_fit_hook import CheckpointFitHook
-from .chunked_backprop import ChunkedBackpropHook
+from .chunk_hook import ChunkedBackpropHook
 from .curriculum import GrowSequenceHook
 from .interrupt_hook import InterruptHook
 from .invalid_loss_hook import InvalidLossHook

@@ -2,32 +2,23 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 from mmengine.logging import print_log
 from mmengine.structures import InstanceData, PixelData
 from mmpose.models.heads import BaseHead
 from mmpose.registry import KEYPOINT_CODECS, MODELS
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
-from ..codecs.associative_embedding import from_ae_cells, to_ae_cells
-from ..engine.chunked_backprop import ChunkStep, backprop_in_chunks, backprop_with_steps
-from .ae_refinement import fill_missing
+from .ae_maps import ae_maps_of, fill_missing_keypoints
+from .chunked_backprop import backprop_in_chunks, backprop_with_steps
 from .first_lstm import FirstLSTM
+from .head_arguments import check_arguments
+from .head_targets import make_targets
+from .head_views import read_test_settings, views_of_batch
 from .second_lstm import SecondLSTM
-from .training_sequence import Curriculum, SequenceRules, Targets, TrainingSequence
-from .view_merging import View, check_merging, list_views, merge_views, mirror_people
-
-# What test_cfg may hold, and what it is without: the toolbox's three, and this head's.
-TEST_SETTINGS = dict(
-    output_heatmaps=False,
-    flip_test=False,
-    multiscale_test=False,
-    unmatched='keep',
-    match_distance=0.8,
-    ae_refinement=False,
-)
+from .training_controls import TrainingControls
+from .training_sequence import SequenceRules, TrainingSequence
+from .view_merging import View, merge_views, mirror_people
 
 
 @MODELS.register_module()
@@ -56,6 +47,9 @@ class RecurrentPoseHead(BaseHead):
         max_train_instances (int, optional): ends sequences earlier while training, the paper's "simply stopping after
             only 8 iterations" (section 3.2.1). Defaults to None, ``max_instances``.
         max_surplus (int, optional): while training, the most steps after z + 1. Defaults to None, no limit.
+        chunk_size (int, optional): T of Algorithm 1: while training, each T people are back-propagated as soon as they
+            are there and the hidden state goes on detached. None is the whole sequence at once, exact SGD (section
+            4.1). Defaults to 8, the paper's.
         second_lstm (dict, optional): arguments of LSTM2, a :class:`SecondLSTM` (section 3.1.2), such as
             ``dict(order='learned')``; what is given out is then its heatmaps. Defaults to None, a single LSTM.
         first_lstm_loss (bool): False leaves equation 2 out, so that only LSTM2 is supervised (section 4.1). Defaults to
@@ -71,6 +65,8 @@ class RecurrentPoseHead(BaseHead):
         ValueError: for settings that cannot be.
     """
 
+    _warned_of_ae_maps = False
+
     def __init__(
         self,
         in_channels: int,
@@ -85,6 +81,7 @@ class RecurrentPoseHead(BaseHead):
         max_instances: int = 30,
         max_train_instances: int | None = None,
         max_surplus: int | None = None,
+        chunk_size: int | None = 8,
         second_lstm: dict | None = None,
         first_lstm_loss: bool = True,
         feature_norm: dict | None = dict(type='RunningFeatureNorm'),
@@ -93,57 +90,19 @@ class RecurrentPoseHead(BaseHead):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        if not isinstance(stop_threshold, (int, float)) or not 0 < stop_threshold < 1:
-            raise ValueError(f'stop_threshold (omega) is {stop_threshold!r}; it is a probability strictly in (0, 1).')
-        if not isinstance(max_instances, int) or max_instances < 1:
-            raise ValueError(f'max_instances is {max_instances!r}; allow at least 1 person per image.')
-        if max_train_instances is not None and (not isinstance(max_train_instances, int) or max_train_instances < 1):
-            raise ValueError(
-                f'max_train_instances is {max_train_instances!r}; use None for max_instances, or at least 1.'
-            )
-        if max_surplus is not None and (not isinstance(max_surplus, int) or max_surplus < 0):
-            raise ValueError(f'max_surplus is {max_surplus!r}; use None for no limit, or 0 and more steps.')
-        if second_lstm is not None and not hidden_channels:
-            raise ValueError(
-                f'second_lstm={second_lstm} refines the heatmaps of LSTM1, but hidden_channels is {hidden_channels}; '
-                'give LSTM1 its layers, or leave second_lstm out.'
-            )
-        if not isinstance(first_lstm_loss, bool):  # any word, such as 'no', would count as True
-            raise ValueError(f'first_lstm_loss is {first_lstm_loss!r}; use True or False.')
-        if second_lstm is None and not first_lstm_loss:
-            raise ValueError('first_lstm_loss is False, but without second_lstm nothing else is supervised; set one.')
-        self.num_keypoints = num_keypoints
-        self.in_channels = in_channels
-        self.stop_threshold = stop_threshold
-        self.max_instances = max_instances
-        self.max_train_instances = max_train_instances or max_instances
-        self.max_surplus = max_surplus
-        self.first_lstm_loss = first_lstm_loss
+        check_arguments(stop_threshold, max_instances, max_train_instances, max_surplus, chunk_size, hidden_channels,
+                        second_lstm, first_lstm_loss)  # fmt: skip
+        self.in_channels, self.num_keypoints = in_channels, num_keypoints
+        self.stop_threshold, self.first_lstm_loss = stop_threshold, first_lstm_loss
+        self.max_instances, self.max_train_instances = max_instances, max_train_instances or max_instances
+        self.max_surplus, self.chunk_size = max_surplus, chunk_size
         self.decoder = KEYPOINT_CODECS.build(decoder)
-        self.norm = None
-        if feature_norm is not None:
-            self.norm = MODELS.build(dict(feature_norm, num_features=in_channels))
-        self.first_lstm = FirstLSTM(
-            in_channels,
-            num_keypoints,
-            hidden_channels,
-            feedback_passes,
-            kernel_size,
-            context=context,
-            layer_strides=layer_strides,
-        )
-        self.second_lstm = None
-        if second_lstm is not None:
-            self.second_lstm = SecondLSTM(in_channels, num_keypoints, **second_lstm)
-        self.heatmap_loss = MODELS.build(heatmap_loss)
-        self.stop_loss = MODELS.build(stop_loss)
-        # Set by ChunkedBackpropHook while it is active.
-        self.chunk_size: int | None = None
-        self.chunk_loss_scale = 1.0
-        self.chunk_step: ChunkStep | None = None
-        self._said_no_ae_maps = False
-        # Changed by the hooks of engine/curriculum.py.
-        self.curriculum = Curriculum()
+        self.norm = None if feature_norm is None else MODELS.build(dict(feature_norm, num_features=in_channels))
+        self.first_lstm = FirstLSTM(in_channels, num_keypoints, hidden_channels, feedback_passes, kernel_size,
+                                    context=context, layer_strides=layer_strides)  # fmt: skip
+        self.second_lstm = None if second_lstm is None else SecondLSTM(in_channels, num_keypoints, **second_lstm)
+        self.heatmap_loss, self.stop_loss = MODELS.build(heatmap_loss), MODELS.build(stop_loss)
+        self.training_controls = TrainingControls()
 
     def _features(self, feats: tuple[Tensor, ...]) -> Tensor:
         features = feats[0]
@@ -199,13 +158,12 @@ class RecurrentPoseHead(BaseHead):
         Raises:
             ValueError: for a setting that is unknown, or that the samples do not support.
         """
-        self.check_test_settings(test_cfg)
-        settings = {**TEST_SETTINGS, **(test_cfg or {})}
-        views = self._views(feats, batch_data_samples[0].metainfo, settings)
+        settings = read_test_settings(test_cfg)
+        views = views_of_batch(feats, batch_data_samples[0].metainfo, settings, self.decoder)
         sequences = zip(*(self._people_of(view, views, batch_data_samples) for view in views))
         merging = settings['unmatched'], settings['match_distance']
         people = [self._most_likely(*merge_views(list(of_image), *merging)) for of_image in sequences]
-        ae_maps = self._ae_maps(views) if settings['ae_refinement'] else [None] * len(people)
+        ae_maps = (self._ae_maps(views) if settings['ae_refinement'] else None) or [None] * len(people)
         instances, heatmaps = zip(*(self._decode(*found, maps) for found, maps in zip(people, ae_maps)))
         if not settings['output_heatmaps']:
             return list(instances)
@@ -221,39 +179,7 @@ class RecurrentPoseHead(BaseHead):
         Raises:
             ValueError: for an unknown setting or value.
         """
-        unknown = set(test_cfg or {}) - set(TEST_SETTINGS)
-        if unknown:
-            raise ValueError(f'test_cfg has unknown settings {sorted(unknown)}; known are {sorted(TEST_SETTINGS)}.')
-        settings = {**TEST_SETTINGS, **(test_cfg or {})}
-        check_merging(settings['unmatched'], settings['match_distance'])
-        for name, default in TEST_SETTINGS.items():  # the word 'no' would switch an option on
-            if isinstance(default, bool) and not isinstance(settings[name], bool):
-                raise ValueError(f'{name} is {settings[name]!r}; use True or False.')
-
-    def _views(self, feats: tuple | list, metainfo: dict, settings: dict) -> list[View]:
-        scales = metainfo.get('aug_scales') if settings['multiscale_test'] else []
-        if settings['multiscale_test'] and not scales:
-            raise ValueError(
-                f'multiscale_test is True, but the samples have aug_scales={scales}; set aug_scales in BottomupResize '
-                'and add it to the meta_keys of PackPoseInputs.'
-            )
-        if settings['flip_test'] and metainfo.get('flip_indices') is None:
-            raise ValueError(
-                'flip_test is True, but the samples have no flip_indices; add it to the meta_keys of PackPoseInputs.'
-            )
-        views = list_views(feats, self.decoder.input_size, settings['flip_test'], scales)
-        self._check_stride(views[0].feats[0], metainfo.get('batch_input_shape'))
-        return views
-
-    def _check_stride(self, features: Tensor, input_shape: tuple[int, int] | None) -> None:
-        """Poses would silently be placed at another scale; (h, w) is None without the toolbox's preprocessor."""
-        stride = self.decoder.stride
-        if any(abs(cells * stride - side) >= stride for cells, side in zip(features.shape[-2:], input_shape or ())):
-            raise ValueError(
-                f'The codec takes a cell for {stride:g} pixels, but the features of a picture of '
-                f"{tuple(input_shape[::-1])} pixels have {tuple(features.shape[:-3:-1])} cells; set the codec's "
-                "heatmap_size to input_size / the neck's stride."
-            )
+        read_test_settings(test_cfg)
 
     def _people_of(self, view: View, views: list[View], samples: list) -> list[tuple[Tensor, Tensor]]:
         """Each image's people as one view shows them, mirrored back and on the codec's cells."""
@@ -270,29 +196,17 @@ class RecurrentPoseHead(BaseHead):
         kept = stop_probabilities.topk(min(self.max_instances, len(stop_probabilities))).indices.sort().values
         return heatmaps[kept], stop_probabilities[kept]
 
-    def _ae_maps(self, views: list[View]) -> list[tuple[Tensor, Tensor] | None]:
-        """Each image's AE heatmaps, averaged over the scales, and its tags at the base scale (section 3.3).
-
-        Mirrored views are left out: AE's cells, unlike the codec's, are not mirrored onto cells.
-        """
-        maps = [view.feats[1] for view in views if not view.mirrored and len(view.feats) > 1]
-        # A pyramid's second level has other cells than F.
-        fits = maps and maps[0].shape[-2:] == views[0].feats[0].shape[-2:]
-        if not fits or maps[0].shape[1] < 2 * self.num_keypoints or maps[0].shape[1] % self.num_keypoints:
-            if not self._said_no_ae_maps:  # once, not for every batch
-                print_log(
-                    'ae_refinement is off: no AE heatmaps and tags come behind the features; set ae_channels='
-                    f'{2 * self.num_keypoints} in the StackedFeatures neck of an AE backbone, or ae_refinement=False.',
-                    logger='current',
-                    level=30,
-                )
-            self._said_no_ae_maps = True
-            return [None] * len(views[0].feats[0])
-        heatmaps = [of_view[:, : self.num_keypoints] for of_view in maps]
-        if len(heatmaps) > 1:
-            plain = [view for view in views if not view.mirrored]
-            heatmaps = [self.decoder.resample(of_view, view.input_size) for of_view, view in zip(heatmaps, plain)]
-        return list(zip(torch.stack(heatmaps).mean(dim=0), maps[0][:, self.num_keypoints :]))
+    def _ae_maps(self, views: list[View]) -> list[tuple[Tensor, Tensor]] | None:
+        ae_maps = ae_maps_of(views, self.num_keypoints, self.decoder)
+        if ae_maps is None and not self._warned_of_ae_maps:
+            self._warned_of_ae_maps = True
+            print_log(
+                'ae_refinement is off: no AE heatmaps and tags come behind the features; set ae_channels='
+                f'{2 * self.num_keypoints} in the StackedFeatures neck of an AE backbone, or ae_refinement=False.',
+                logger='current',
+                level=30,
+            )
+        return ae_maps
 
     def _decode(
         self, heatmaps: Tensor, stop_probabilities: Tensor, ae_maps: tuple[Tensor, Tensor] | None
@@ -300,19 +214,10 @@ class RecurrentPoseHead(BaseHead):
         """One image's people and their heatmaps, but for those without a single kept joint, who are no poses."""
         keypoints, keypoint_scores, scores = self.decoder.decode((heatmaps, stop_probabilities))
         if ae_maps is not None:
-            keypoints, keypoint_scores = self._fill_missing(keypoints, keypoint_scores, *ae_maps)
+            keypoints, keypoint_scores = fill_missing_keypoints(keypoints, keypoint_scores, *ae_maps, self.decoder)
         kept = scores > 0
         poses = InstanceData(keypoints=keypoints[kept], keypoint_scores=keypoint_scores[kept], bbox_scores=scores[kept])
         return poses, heatmaps[torch.from_numpy(kept).to(heatmaps.device)]
-
-    def _fill_missing(
-        self, keypoints: np.ndarray, keypoint_scores: np.ndarray, heatmaps: Tensor, tags: Tensor
-    ) -> tuple[np.ndarray, np.ndarray]:
-        codec = self.decoder
-        cells = torch.from_numpy(to_ae_cells(keypoints, codec.stride)).to(heatmaps.device)
-        scores = torch.from_numpy(keypoint_scores).to(heatmaps.device)
-        cells, filled = fill_missing(cells, scores, heatmaps, tags, codec.keypoint_threshold)
-        return from_ae_cells(cells.cpu().numpy(), codec.stride), filled.cpu().numpy()
 
     @staticmethod
     def _as_pixel_data(heatmaps: Tensor) -> PixelData:
@@ -321,7 +226,7 @@ class RecurrentPoseHead(BaseHead):
         return PixelData(heatmaps=torch.cat([heatmaps, nobody]).amax(dim=0), instance_heatmaps=heatmaps.flatten(0, 1))
 
     def loss(self, feats: tuple[Tensor, ...], batch_data_samples: list, train_cfg: dict | None = None) -> dict:
-        """Losses of a batch; with ``chunk_size`` set, back-propagated through the decoder chunk by chunk already.
+        """Losses of a batch; with ``chunk_size`` set, already back-propagated through the LSTMs chunk by chunk.
 
         Args:
             feats (tuple[Tensor, ...]): from the neck.
@@ -334,52 +239,46 @@ class RecurrentPoseHead(BaseHead):
         """
         features = self._features(feats)
         sequence = self._sequence(batch_data_samples, features)
-        if self.chunk_size is None:
-            (parts,) = sequence.chunks(*sequence.static_maps(features))
-            total, parts = sum(parts.values()), {name: part.detach() for name, part in parts.items()}
-        elif self.chunk_step is None:
-            gates, parameters = sequence.static_maps(features), sequence.parameters()
-            total, parts = backprop_in_chunks(sequence.chunks, gates, parameters, self.chunk_loss_scale)
-        else:
-            total, parts = backprop_with_steps(
-                sequence.chunks_afresh, lambda: sequence.done, [features], sequence.parameters(), self.chunk_step
-            )
+        total, parts = self._backprop(sequence, features)
         # Without 'loss' in their names the toolbox logs the parts and does not add them to the total again.
         return dict(loss=total, **parts)
 
+    def _people_per_chunk(self) -> int | None:
+        """T, or its part where an optimizer step accumulates; None, the whole sequence, where autograd is off."""
+        if self.chunk_size is None or not torch.is_grad_enabled():
+            return None
+        step = self.training_controls.chunk_step
+        return self.chunk_size if step is None else self.chunk_size // step.backprops
+
     def _sequence(self, batch_data_samples: list, features: Tensor) -> TrainingSequence:
         rules = SequenceRules(
-            self.stop_threshold, self.chunk_size, self.max_train_instances, self.max_surplus, self.first_lstm_loss
+            self.stop_threshold,
+            self._people_per_chunk(),
+            min(self.max_train_instances, self.training_controls.max_people or self.max_train_instances),
+            self.max_surplus,
+            self.first_lstm_loss,
         )
-        targets = self._targets(batch_data_samples, features)
-        return TrainingSequence(
-            self.first_lstm, self.heatmap_loss, self.stop_loss, targets, rules, self.second_lstm, self.curriculum
-        )
+        targets = make_targets(batch_data_samples, self.decoder, self.num_keypoints, features)
+        return TrainingSequence(self.first_lstm, self.heatmap_loss, self.stop_loss, targets, rules, self.second_lstm)
 
-    def _targets(self, batch_data_samples: list, features: Tensor) -> Targets:
-        labels = [sample.gt_instance_labels for sample in batch_data_samples]
-        for label in labels:
-            if label.keypoint_labels.shape[1] != self.num_keypoints:
-                raise ValueError(
-                    f'The data has {label.keypoint_labels.shape[1]} keypoints per person, but the head was built for '
-                    f'num_keypoints={self.num_keypoints}; make them equal.'
-                )
-        counts = [len(label.keypoint_labels) for label in labels]
-        joints = pad_sequence([label.keypoint_labels for label in labels], batch_first=True).to(features.device)
-        weights = pad_sequence([label.keypoint_weights for label in labels], batch_first=True).to(features.device)
-        heatmaps = self.decoder.render(joints, weights)
-        if heatmaps.shape[-2:] != features.shape[-2:]:
+    def _backprop(self, sequence: TrainingSequence, features: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The total loss and its detached parts."""
+        step, parameters = self.training_controls.chunk_step, sequence.parameters()
+        if sequence.rules.chunk_size is None:
+            (parts,) = sequence.chunks(*sequence.static_maps(features))
+            return sum(parts.values()), {name: part.detach() for name, part in parts.items()}
+        if step is not None:
+            return backprop_with_steps(sequence.chunks_afresh, lambda: sequence.done, [features], parameters, step)
+        static_maps = sequence.static_maps(features)
+        return backprop_in_chunks(sequence.chunks, static_maps, parameters, self._loss_scale(features.device.type))
+
+    def _loss_scale(self, device: str) -> float:
+        scale = self.training_controls.loss_scale
+        if scale is not None:
+            return scale
+        if torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.float16:
             raise ValueError(
-                f'The codec draws heatmaps of {tuple(heatmaps.shape[:-3:-1])} cells, but the features have '
-                f"{tuple(features.shape[:-3:-1])}; set the codec's heatmap_size to input_size / the neck's stride."
+                f'Small gradients would become 0: autocast is float16 and chunk_size is {self.chunk_size}, but the '
+                "loss scaler's factor is not known inside a chunk; add dict(type='ChunkedBackpropHook') to the hooks."
             )
-        return Targets(heatmaps, weights, counts, self._mask(batch_data_samples, features.device))
-
-    @staticmethod
-    def _mask(batch_data_samples: list, device: torch.device) -> Tensor | None:
-        masks = [getattr(sample.get('gt_fields'), 'heatmap_mask', None) for sample in batch_data_samples]
-        given = [mask for mask in masks if mask is not None]
-        if not given:
-            return None
-        everywhere = torch.ones_like(given[0])
-        return torch.cat([everywhere if mask is None else mask for mask in masks]).to(device, torch.float32)
+        return 1.0

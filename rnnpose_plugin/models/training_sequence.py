@@ -55,17 +55,6 @@ class SequenceRules:
     first_lstm_loss: bool = True
 
 
-@dataclass
-class Curriculum:
-    """What a training may begin easier with; not the paper's, and the hooks of ``engine`` change it.
-
-    Args:
-        max_people (int, optional): a sequence ends here for now, like ``SequenceRules.max_steps``. Defaults to None.
-    """
-
-    max_people: int | None = None
-
-
 class TrainingSequence:
     """Runs the decoder over a batch and yields the loss of one chunk after the other.
 
@@ -83,7 +72,6 @@ class TrainingSequence:
         targets (Targets): of the batch.
         rules (SequenceRules): lengths and chunks.
         second_lstm (SecondLSTM, optional): LSTM2. Defaults to None.
-        curriculum (Curriculum, optional): what is easier for now. Defaults to nothing.
     """
 
     def __init__(
@@ -94,16 +82,13 @@ class TrainingSequence:
         targets: Targets,
         rules: SequenceRules,
         second_lstm: SecondLSTM | None = None,
-        curriculum: Curriculum | None = None,
     ) -> None:
-        self.curriculum = curriculum or Curriculum()
         self.first_lstm = first_lstm
         self.heatmap_loss = heatmap_loss
         self.stop_loss = stop_loss
         self.targets = targets
         self.rules = rules
         self.second_lstm = second_lstm
-        self.max_steps = min(rules.max_steps, self.curriculum.max_people or rules.max_steps)
         self.steps_done, self.done = 0, False
 
     def parameters(self) -> list[nn.Parameter]:
@@ -173,19 +158,19 @@ class TrainingSequence:
         self.not_stopped = torch.ones(batch, dtype=torch.bool, device=device)
         self.running = self.not_stopped
         # Every image runs to z + 1 at least, so until the largest is there nobody needs to ask the device.
-        self.steps_sure = min(max(counts) + 1, self.max_steps)
+        self.steps_sure = min(max(counts) + 1, self.rules.max_steps)
         parts = [part for part in (self.first_lstm, self.second_lstm) if part]
         return [part.initial_state(maps) for part, maps in zip(parts, static_maps)]
 
     def _anyone_running(self) -> bool:
         if self.steps_done < self.steps_sure:
             return True
-        return self.steps_done < self.max_steps and bool(self.running.any())
+        return self.steps_done < self.rules.max_steps and bool(self.running.any())
 
     def _run_chunk(self, static_maps: Tensor, states: list[State]) -> tuple[list[State], dict[str, Tensor]]:
         """Up to T people; each of the chunk's values gets the shape (B, T, ...)."""
         columns = {'heatmaps': [], 'logits': [], 'running': [], 'is_person': [], 'candidates': []}
-        size = self.rules.chunk_size or self.max_steps
+        size = self.rules.chunk_size or self.rules.max_steps
         while not self.done and len(columns['logits']) < size:
             heatmaps, logits, states = self.first_lstm.step(static_maps, states)
             values = self._keep_count(logits.detach())

@@ -93,6 +93,12 @@ def _check_sync_bn(cfg: Config) -> None:
 def _check_chunks(cfg: Config) -> None:
     """What ChunkedBackpropHook and the decoder would find out only when the training begins."""
     kinds = _hooks(cfg)
+    passes = (cfg.model.get('head') or {}).get('feedback_passes')
+    if 'TeacherForcingHook' in kinds and passes == 0:
+        raise ValueError(
+            'TeacherForcingHook feeds the first pass of the loop, but model.head.feedback_passes is 0; take one of the '
+            'two back'
+        )
     hook = kinds.get('ChunkedBackpropHook')
     if hook is None or hook.get('mode') != 'step':
         return

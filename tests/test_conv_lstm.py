@@ -51,6 +51,16 @@ def test_stack_feeds_each_layer_the_h_below():
     torch.testing.assert_close(states[1][0], expected[0], rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last])
+def test_the_empty_state_is_two_tensors(memory_format):
+    """Written into h, the c of the same layer stays as it was; both have the order of the weights."""
+    cell = ConvLSTMCell(2, 4).to(memory_format=memory_format)
+    h, c = cell.initial_state(2, 3, 5)
+    h.fill_(1)
+    assert not c.any() and c.shape == (2, 4, 3, 5)
+    assert all(part.is_contiguous(memory_format=memory_format) for part in (h, c))
+
+
 def test_without_changing_channels():
     stack = ConvLSTM(5, 0, (4,))
     ((h, _),) = stack(None, stack.initial_state(1, 6, 8), stack.static_gates(torch.randn(1, 5, 6, 8)))

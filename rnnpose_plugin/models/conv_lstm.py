@@ -74,7 +74,7 @@ class ConvLSTMCell(nn.Module):
         zeros = weight.new_zeros(batch, self.hidden_channels, height, width)
         # What the convolutions will give has the weights' order.
         zeros = zeros if weight.is_contiguous() else zeros.contiguous(memory_format=torch.channels_last)
-        return zeros, zeros
+        return zeros, zeros.clone()
 
     def forward(
         self, changing: Tensor | None, state: State, static_gates: Tensor | None = None, told: Tensor | None = None

@@ -1,4 +1,4 @@
-# Associative Embedding on COCO: the base network of rnnpose_hg_coco.py. Schedule of the toolbox's AE configs.
+# Associative Embedding on COCO: the base network of rnnpose_hg_coco.py. Schedule of MMPose's AE configs.
 _base_ = ['_base_/runtime.py', '_base_/coco.py']
 
 codec = dict(
@@ -8,7 +8,7 @@ codec = dict(
     sigma=2,
     decode_keypoint_order=[0, 1, 2, 3, 4, 5, 6, 11, 12, 7, 8, 9, 10, 13, 14, 15, 16],
     decode_max_instances=30,
-    # The toolbox draws a joint at cell round(x / 4), and resized to the input size the middle of cell i is 4 i + 1.5.
+    # MMPose draws a joint at cell round(x / 4), and resized to the input size the middle of cell i is 4 i + 1.5.
     decode_center_shift=-1.5,
 )
 

@@ -8,7 +8,7 @@ codec = dict(
     sigma=1.0,
     decode_keypoint_order=[0, 1, 2, 3, 4, 5, 6, 11, 12, 7, 8, 9, 10, 13, 14, 15, 16],
     decode_max_instances=30,
-    # The toolbox draws a joint at cell round(x / 4), and resized to the input size the middle of cell i is 4 i + 1.5.
+    # MMPose draws a joint at cell round(x / 4), and resized to the input size the middle of cell i is 4 i + 1.5.
     decode_center_shift=-1.5,
 )
 

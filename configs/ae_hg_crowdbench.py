@@ -1,4 +1,4 @@
-# Associative Embedding on CrowdBench (tools/make_crowd.py --crowdbench): 128 px pictures, 32 x 32 cells, crowds of 12.
+# Associative Embedding on CrowdBench (tools/make_crowd.py --crowdbench): 128 px images, 32 x 32 cells, crowds of 12.
 _base_ = ['ae_hg_crowd.py']
 
 data_root = 'data/crowdbench/'

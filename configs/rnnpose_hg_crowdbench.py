@@ -37,7 +37,7 @@ test_dataloader = dict(dataset=dict(data_root=data_root, pipeline=test_pipeline)
 train_cfg = dict(max_epochs=1)
 warm_up, cosine = _base_.param_scheduler
 param_scheduler = [warm_up, dict(cosine, end=1)]
-# At most 1 person of a picture, then 2, 4, 8 and, for the last 600 of the 2,000 iterations, all. The weights are
+# At most 1 person of an image, then 2, 4, 8 and, for the last 600 of the 2,000 iterations, all. The weights are
 # averaged over fewer iterations than that, as those of shorter sequences do not know when to stop.
 *other_hooks, average = _base_.custom_hooks
 custom_hooks = [

@@ -1,4 +1,4 @@
-# Can it learn at all? A few pictures of your own data, learned by heart (tools/overfit.py fills in which).
+# Can it learn at all? A few images of your own data, learned by heart (tools/overfit.py fills in which).
 _base_ = ['_base_/runtime.py', '_base_/crowd.py']
 
 input_size, heatmap_size = (128, 128), (32, 32)
@@ -22,7 +22,7 @@ model = dict(
     ),
 )
 
-resize = dict(  # no augmentation: the picture as at inference
+resize = dict(  # no augmentation: the image as at inference
     type='BottomupRandomAffine', input_size=input_size, shift_prob=0, scale_prob=0, rotate_prob=0, scale_type='long'
 )
 train_dataloader = dict(

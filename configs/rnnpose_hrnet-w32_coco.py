@@ -1,5 +1,5 @@
 # As rnnpose_hg_coco.py, on the frozen HRNet-W32 of ae_hrnet-w32_coco.py: AE first, since that is how the paper does it.
-# Its 32 channels hold all that AE's heatmaps and tags are made of. Halved they would be fewer than the 17 maps that the
+# AE's heatmaps and tags are computed from its 32 channels. Halved they would be fewer than the 17 maps that the
 # last layer draws, so the hidden sizes stay the paper's, (68, 34, 17).
 _base_ = ['rnnpose_hg_coco.py', '_base_/hrnet_w32.py']
 

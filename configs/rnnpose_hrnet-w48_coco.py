@@ -1,11 +1,11 @@
-# As rnnpose_hrnet-w32_coco.py, with the wider HRNet-W48, trained along from the toolbox's ImageNet weights.
+# As rnnpose_hrnet-w32_coco.py, with the wider HRNet-W48, trained along from MMPose's ImageNet weights.
 # The schedule is the paper's for a decoder alone and has not been tuned for this.
 _base_ = ['rnnpose_hrnet-w32_coco.py']
 
 model = dict(
     freeze_backbone=False,
     backbone=dict(
-        norm_eval=True,  # with one picture in a batch the batch norms keep ImageNet's statistics
+        norm_eval=True,  # with one image in a batch the batch norms keep ImageNet's statistics
         extra=dict(
             stage2=dict(num_channels=(48, 96)),
             stage3=dict(num_channels=(48, 96, 192)),

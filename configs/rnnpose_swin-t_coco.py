@@ -1,4 +1,4 @@
-# As rnnpose_res50_coco.py, on Swin-T, the toolbox's but for the way its ImageNet weights are loaded.
+# As rnnpose_res50_coco.py, on Swin-T, MMPose's but for the way its ImageNet weights are loaded.
 _base_ = ['rnnpose_res50_coco.py']
 
 model = dict(

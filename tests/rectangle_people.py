@@ -1,4 +1,4 @@
-"""Hand-made pictures: people are rectangles with 17 joints on a grid, on pictures of one colour."""
+"""Hand-made images: people are rectangles with 17 joints on a grid, on images of one colour."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ needs_coco_mini = pytest.mark.skipif(
 SIDES = ['eye', 'ear', 'shoulder', 'elbow', 'wrist', 'hip', 'knee', 'ankle']
 NAMES = ['nose', *(f'{side}_{part}' for part in SIDES for side in ('left', 'right'))]
 FLIP = [0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15]
-HEIGHT, WIDTH = 64, 96  # of all hand-made pictures
+HEIGHT, WIDTH = 64, 96  # of all hand-made images
 BACKGROUND, DONOR_COLOUR = (40, 90, 140), (200, 30, 10)
 
 
@@ -71,7 +71,7 @@ def crowd(number, image, x, y, w, h):
 
 
 def write_coco(folder, people, colours, categories=None):
-    """A COCO file with PNG pictures of one colour each, by image id."""
+    """A COCO file with PNG images of one colour each, by image id."""
     (folder / 'images').mkdir(parents=True, exist_ok=True)
     for image, colour in colours.items():
         cv2.imwrite(str(folder / 'images' / f'{image}.png'), np.full((HEIGHT, WIDTH, 3), colour, np.uint8))
@@ -85,12 +85,12 @@ def write_coco(folder, people, colours, categories=None):
 PICTURE = [
     person(1, 1, 30, 10, 24, 40),
     crowd(2, 1, 24, 6, 40, 30),
-    person(3, 1, 66, 20, 30, 30, v=0, num_keypoints=0),  # nobody labelled it; up to the border
+    person(3, 1, 66, 20, 30, 30, v=0, num_keypoints=0),  # unlabelled; up to the border
 ]
 
 
 def load(folder, *steps, name='people.json'):
-    """The only sample of the toolbox's own data set."""
+    """The only sample of MMPose's own data set."""
     cfg = dict(ann_file=str(folder / name), data_prefix=dict(img=f'{folder}/images/'), data_mode='bottomup')
     return DATASETS.build(dict(type='CocoDataset', **cfg, pipeline=[dict(type='LoadPoseImage'), *steps]))[0]
 

@@ -1,4 +1,4 @@
-"""The AE heads as a full baseline: their losses against Newell et al. (2017), their poses against the toolbox's own."""
+"""The AE heads as a full baseline: their losses against Newell et al. (2017), their poses against MMPose's own."""
 
 import math
 from pathlib import Path
@@ -86,14 +86,14 @@ def tag_losses(people, **settings):
 def test_pull_and_push_by_hand():
     """Means 2 and 3. Pull: the means over joints of the squares are 1 and (1 + 1 + 4) / 3, their mean is 1.5.
 
-    Push: 0.5 / (2 * 1) * (2 + 2 exp(-1)). The tolerance is that of the toolbox's 1e-6 beside its divisors.
+    Push: 0.5 / (2 * 1) * (2 + 2 exp(-1)). The tolerance is that of MMPose's 1e-6 beside its divisors.
     """
     pull, push = tag_losses([[1.0, 3.0, None, None, None], [2.0, 2.0, 5.0, None, None]])
     torch.testing.assert_close(pull.item(), 1.5, rtol=2e-6, atol=0)
     torch.testing.assert_close(push.item(), 0.5 * (1 + math.exp(-1)), rtol=2e-6, atol=0)
 
 
-def test_where_the_toolbox_departs_from_the_paper():
+def test_where_mmpose_departs_from_the_paper():
     """It takes the mean over a person's joints, not the sum, and halves the push loss's mean over N (N - 1) pairs.
 
     The N terms of a person with itself, 1 each, are in the sum of both: a constant. One person alone is not pushed at
@@ -178,7 +178,7 @@ def test_a_step_down_each_loss_lowers_it(kind, name):
 
 
 def twin_of(head):
-    """The toolbox's own head with the same weights."""
+    """MMPose's own head with the same weights."""
     cfg = dict(type='AssociativeEmbeddingHead', in_channels=C, num_keypoints=K, deconv_out_channels=None)
     twin = MODELS.build(dict(cfg, decoder=RESTORED))
     twin.load_state_dict(head.state_dict())
@@ -186,12 +186,12 @@ def twin_of(head):
 
 
 def features(*sizes, batch=2):
-    """Of each size those of a picture and of its mirror image."""
+    """Of each size those of an image and of its mirror image."""
     return [[[torch.rand(batch, C, *size)], [torch.rand(batch, C, *size)]] for size in sizes]
 
 
 def wide(head):
-    """The toolbox starts with weights of 0.001; these give people worth grouping."""
+    """MMPose starts with weights of 0.001; these give people worth grouping."""
     torch.nn.init.normal_(head.final_layer.weight)
     return head
 
@@ -209,7 +209,7 @@ def assert_same(ours, theirs, atol=0.0):
 @pytest.mark.parametrize('container', [list, tuple])
 @pytest.mark.parametrize('shift', [False, True])
 @pytest.mark.parametrize('restore', [False, True])
-def test_flip_is_the_toolboxs_own(container, shift, restore):
+def test_flip_is_mmposes_own(container, shift, restore):
     """Which works for tuples. The same operations in the same order: equal to the last bit."""
     decoder = RESTORED if restore else CODEC
     head = wide(build('TrainableAEHead', decoder=decoder))
@@ -228,7 +228,7 @@ def test_flip_is_the_toolboxs_own(container, shift, restore):
 @pytest.mark.parametrize('container', [list, tuple])
 @pytest.mark.parametrize('restore', [False, True])
 @pytest.mark.parametrize('kind', ['StackedAEHead', 'TrainableAEHead'])
-def test_one_view_is_the_toolboxs_codec_on_the_same_maps(container, restore, kind):
+def test_one_view_is_mmposes_codec_on_the_same_maps(container, restore, kind):
     head = build(kind, decoder=RESTORED if restore else CODEC)
     head = head if kind == 'StackedAEHead' else wide(head)
     feats = container([torch.rand(2, 2 * K if kind == 'StackedAEHead' else C, 12, 16) for _ in range(2)])
@@ -287,7 +287,7 @@ def test_several_scales_are_a_loop_over_them(kind, flip, align_corners):
         assert_same([pose], [expected])
 
 
-def test_what_the_toolboxs_own_head_cannot():
+def test_what_mmposes_own_head_cannot():
     """Why this module is there; when one of these fails, its line can go."""
     head = twin_of(build('TrainableAEHead'))
     (pair,), data = features((12, 16)), [sample(), sample()]
@@ -420,18 +420,18 @@ def test_gradients_reach_every_parameter(name, people):
     assert result.pred_instances.keypoints.shape[1:] == (K, 2)
 
 
-def test_the_hrnet_config_is_the_toolboxs():
+def test_the_hrnet_config_is_mmposes():
     folder = Path(mmpose.__file__).parent / '.mim/configs/body_2d_keypoint/associative_embedding/coco'
-    toolbox = Config.fromfile(folder / 'ae_hrnet-w32_8xb24-300e_coco-512x512.py')
+    original = Config.fromfile(folder / 'ae_hrnet-w32_8xb24-300e_coco-512x512.py')
     ours = Config.fromfile(HRNET)
-    assert ours.model.backbone == toolbox.model.backbone
+    assert ours.model.backbone == original.model.backbone
     for name in ('optim_wrapper', 'param_scheduler', 'auto_scale_lr'):
-        assert ours[name] == toolbox[name]
-    assert ours.train_cfg.max_epochs == toolbox.train_cfg.max_epochs
-    assert ours.train_dataloader.batch_size == toolbox.train_dataloader.batch_size
+        assert ours[name] == original[name]
+    assert ours.train_cfg.max_epochs == original.train_cfg.max_epochs
+    assert ours.train_dataloader.batch_size == original.train_dataloader.batch_size
     for name in ('in_channels', 'deconv_out_channels', 'tag_loss', 'num_keypoints'):
-        assert ours.model.head[name] == toolbox.model.head[name]
-    heads = [build_without_memory(cfg.model).head for cfg in (ours, toolbox)]
+        assert ours.model.head[name] == original.model.head[name]
+    heads = [build_without_memory(cfg.model).head for cfg in (ours, original)]
     shapes = [{name: value.shape for name, value in head.state_dict().items()} for head in heads]
     assert shapes[0] == shapes[1]
     for name in ('sigma', 'input_size', 'decode_topk', 'decode_max_instances', 'decode_keypoint_order'):

@@ -56,7 +56,7 @@ def test_the_codec_sends_its_labels_on():
 
 
 def newell(tags, indices):
-    """Pull and push of Newell et al. (2017) with the toolbox's normalisation, in loops over numbers."""
+    """Pull and push of Newell et al. (2017) with MMPose's normalisation, in loops over numbers."""
     means, pull = [], 0.0
     for person in indices:
         values = [tags[k].flatten()[i] for k, (i, v) in enumerate(person.tolist()) if v]
@@ -149,7 +149,7 @@ def test_the_slope_is_on_the_tags_alone():
         MODELS.build(dict(BACKBONE, type='CrowdHourglassAENet', position_scale=scale)) for scale in (0.0, 6.0)
     )
     steep.load_state_dict(flat.state_dict())
-    flat.eval(), steep.eval()  # the toolbox's backbones return None here
+    flat.eval(), steep.eval()  # MMPose's backbones return None here
     image = torch.randn(1, 3, 64, 64)
     for level, tilted in zip(flat(image), steep(image)):
         slope = tilted - level

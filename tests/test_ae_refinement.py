@@ -1,4 +1,4 @@
-"""Missing joints looked up in AE's maps, against the toolbox's own routine and loops written out here."""
+"""Missing joints looked up in AE's maps, against MMPose's own routine and loops written out here."""
 
 import numpy as np
 import pytest
@@ -38,10 +38,10 @@ def test_a_person_without_a_joint_is_left_alone():
 
 @pytest.mark.parametrize('tag_maps', [1, 2, 3])
 @pytest.mark.parametrize('seed', range(4))
-def test_without_a_threshold_it_is_the_toolboxs_routine(seed, tag_maps):
+def test_without_a_threshold_it_is_mmposes_routine(seed, tag_maps):
     cells, scores, heatmaps, tags = scene(6, tag_maps, seed)
-    toolbox = AssociativeEmbedding(input_size=(4 * W, 4 * H), heatmap_size=(W, H))
-    expected = toolbox._fill_missing_keypoints(*(part.numpy().copy() for part in (cells, scores, heatmaps, tags)))
+    original = AssociativeEmbedding(input_size=(4 * W, 4 * H), heatmap_size=(W, H))
+    expected = original._fill_missing_keypoints(*(part.numpy().copy() for part in (cells, scores, heatmaps, tags)))
     assert (scores == 0).sum() > 6
     new_cells, new_scores = fill_missing(cells, scores, heatmaps, tags, 0.0)
     np.testing.assert_array_equal(new_cells.numpy(), expected[0])

@@ -1,4 +1,4 @@
-"""The decoder on the toolbox's backbones: every config at full size without memory, and one step on small pictures."""
+"""The decoder on MMPose's backbones: every config at full size without memory, and one step on small images."""
 
 import copy
 import subprocess
@@ -40,7 +40,7 @@ def small(name, side=64, stride=4):
 
 
 def batch(codec, people=2):
-    """What the data loader gives for one picture."""
+    """What the data loader gives for one image."""
     side = codec.input_size[0]
     random = np.random.default_rng(0)
     keypoints = random.uniform(4, side - 4, (people, 17, 2)).astype(np.float32)
@@ -120,7 +120,7 @@ def test_one_step_of_training_and_a_prediction(name):
     assert cfg.neck.type == 'StackedFeatures' or any(key.startswith('neck.fpn_convs.0') for key in changed)
     assert not [key for key in changed if 'backbone' in key and 'running' in key]
 
-    model.head.first_lstm.to_stop.bias.data.fill_(4.0)  # an untrained decoder finds somebody
+    model.head.first_lstm.to_stop.bias.data.fill_(4.0)  # so that an untrained decoder finds people
     with torch.no_grad():
         (result,) = model.eval().test_step(data)
     assert result.pred_instances.keypoints.shape == (2, 17, 2)
@@ -174,9 +174,7 @@ def test_another_stride_than_the_codecs(pyramid):
         ValueError, match=r'draws heatmaps of \(16, 16\) cells, but the features have \(8, 8\); set the'
     ):
         loss()
-    words = (
-        r'a cell for 4 pixels, but the features of a picture of \(64, 64\) pixels have \(8, 8\) cells; set the codec'
-    )
+    words = r'a cell for 4 pixels, but the features of an image of \(64, 64\) pixels have \(8, 8\) cells; set the codec'
     with pytest.raises(ValueError, match=words):
         predict()
     fitting = changed(later, head=dict(decoder=dict(later.head.decoder, heatmap_size=(8, 8))))
@@ -226,7 +224,7 @@ def test_weights_of_swins_release_arrive(tmp_path):
     source = MODELS.build(SWIN)
     for parameter in source.parameters():
         torch.nn.init.normal_(parameter)
-    for number in range(4):  # the toolbox's own, which the release does not have
+    for number in range(4):  # MMPose's own, which the release does not have
         getattr(source, f'norm{number}').reset_parameters()
     path = tmp_path / 'swin.pth'
     torch.save(as_released(source), path)
@@ -236,10 +234,10 @@ def test_weights_of_swins_release_arrive(tmp_path):
     for name, value in source.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], value), name
 
-    toolbox = MODELS.build(dict(SWIN, type='SwinTransformer', init_cfg=init_cfg))
-    before = {name: value.clone() for name, value in toolbox.state_dict().items()}
-    toolbox.init_weights()
-    assert all(torch.equal(value, before[name]) for name, value in toolbox.state_dict().items())
+    original = MODELS.build(dict(SWIN, type='SwinTransformer', init_cfg=init_cfg))
+    before = {name: value.clone() for name, value in original.state_dict().items()}
+    original.init_weights()
+    assert all(torch.equal(value, before[name]) for name, value in original.state_dict().items())
 
 
 def test_swins_order_of_neighbours():

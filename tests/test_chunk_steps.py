@@ -23,7 +23,7 @@ LEARNING_RATE = 0.01
 
 
 class Model(nn.Module):
-    """A feature convolution, which stands for all that is below the decoder, and the decoder."""
+    """A feature convolution, in the place of the backbone, and the decoder."""
 
     def __init__(self):
         super().__init__()
@@ -47,7 +47,7 @@ class Model(nn.Module):
 
 
 class CpuAmp(AmpOptimWrapper):
-    """The toolbox's wrapper, whose constructor refuses machines without accelerator, with torch's scaler of the CPU."""
+    """MMEngine's wrapper, whose constructor refuses machines without accelerator, with torch's scaler of the CPU."""
 
     def __init__(self, optimizer, scale=None, **kwargs):
         OptimWrapper.__init__(self, optimizer, **kwargs)

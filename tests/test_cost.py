@@ -152,7 +152,7 @@ def test_an_image_that_leaves_sends_no_list_to_the_device(monkeypatch):
 
 @pytest.mark.parametrize('chunk_size, chunks', [(3, 4), (4, 3), (12, 1)])
 def test_training_waits_once_per_chunk_and_once_at_the_end(monkeypatch, chunk_size, chunks):
-    """For the matching, and to see that nobody runs on after the most people there are."""
+    """For the matching, and once after the largest image to see whether any still runs."""
     decoder, features, sequence = make(people=10, chunk_size=chunk_size)
     decoder.to_stop.bias.data.fill_(-9)
     with waits(monkeypatch) as counts:

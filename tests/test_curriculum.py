@@ -30,8 +30,8 @@ GROW = dict(type='GrowSequenceHook', start=2, every=3)
 BY_ITERATION = [2, 2, 2, 3, 3, 3, 4, 4, 4, 5, 5, 5]  # max_people of 12 iterations, 4 epochs of 3
 
 
-class Pictures(Dataset):
-    """Three pictures of four people."""
+class Images(Dataset):
+    """Three images of four people."""
 
     metainfo = dict(classes=('person',))
 
@@ -64,7 +64,7 @@ def train(work_dir, hooks, epochs=4, resume=False, by_epoch=True):
     runner = Runner(
         model=Model(),
         work_dir=str(work_dir),
-        train_dataloader=dict(batch_size=1, num_workers=0, dataset=Pictures(), sampler=sampler),
+        train_dataloader=dict(batch_size=1, num_workers=0, dataset=Images(), sampler=sampler),
         train_cfg=dict(by_epoch=True, max_epochs=epochs) if by_epoch else dict(by_epoch=False, max_iters=3 * epochs),
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=1e-4)),
         default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=1, by_epoch=by_epoch)),

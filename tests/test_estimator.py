@@ -49,7 +49,7 @@ def sample(**metainfo):
     return PoseDataSample(metainfo=dict(size, **metainfo))
 
 
-def pictures(*sizes):
+def images(*sizes):
     return [torch.zeros(1, 3, size, size) for size in sizes]
 
 
@@ -68,36 +68,36 @@ def test_heads_without_such_a_check_are_built():
 
 
 def test_one_size_passes():
-    (result,) = build(test_cfg=dict(restore_heatmap_size=True)).predict(*pictures(64), [sample()])
+    (result,) = build(test_cfg=dict(restore_heatmap_size=True)).predict(*images(64), [sample()])
     assert result.pred_instances.keypoints.shape[1:] == (K, 2)
 
 
 def test_several_sizes_pass_with_their_scales():
     model = build(test_cfg=dict(multiscale_test=True, restore_heatmap_size=True))
-    (result,) = model.predict(pictures(64, 32, 128), [sample(aug_scales=[0.5, 2.0])])
+    (result,) = model.predict(images(64, 32, 128), [sample(aug_scales=[0.5, 2.0])])
     assert result.pred_instances.keypoints.shape[1:] == (K, 2)
 
 
 @pytest.mark.parametrize('metainfo', [dict(), dict(aug_scales=None), dict(aug_scales=(0.5,))])
 def test_several_sizes_without_their_scales_are_refused(metainfo):
     given = re.escape(str(metainfo.get('aug_scales')))
-    for inputs in (pictures(64, 32), *pictures(64)):
+    for inputs in (images(64, 32), *images(64)):
         with pytest.raises(
             ValueError, match=rf"aug_scales={given}; set aug_scales=.* add 'aug_scales' to the meta_keys"
         ):
             build(test_cfg=dict(multiscale_test=True)).predict(inputs, [sample(**metainfo)])
 
 
-@pytest.mark.parametrize('inputs, came', [(torch.zeros(2, 3, 64, 64), 1), (pictures(64), 1), (pictures(64, 32, 16), 3)])
+@pytest.mark.parametrize('inputs, came', [(torch.zeros(2, 3, 64, 64), 1), (images(64), 1), (images(64, 32, 16), 3)])
 def test_another_number_of_sizes_than_of_scales_is_refused(inputs, came):
-    with pytest.raises(ValueError, match=rf'aug_scales=\[0.5\] needs 2 sizes of a picture, but {came} came'):
+    with pytest.raises(ValueError, match=rf'aug_scales=\[0.5\] needs 2 sizes of an image, but {came} came'):
         build(test_cfg=dict(multiscale_test=True)).predict(inputs, [sample(aug_scales=[0.5])])
 
 
 @pytest.mark.parametrize('test_cfg', [None, dict(multiscale_test=False)])
 def test_several_sizes_without_multi_scale_are_refused(test_cfg):
     with pytest.raises(ValueError, match=r'gives 2 sizes .*aug_scales=\[0.5\].*multiscale_test=True in .* or remove'):
-        build(test_cfg=test_cfg).predict(pictures(64, 32), [sample(aug_scales=[0.5])])
+        build(test_cfg=test_cfg).predict(images(64, 32), [sample(aug_scales=[0.5])])
 
 
 @torch.no_grad()
@@ -108,13 +108,13 @@ def test_several_sizes_without_multi_scale_are_refused(test_cfg):
 )
 def test_reduced_precision_is_used_and_changes_little(head, settings):
     settings = dict(settings, output_heatmaps=True)
-    picture, found = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)), {}
+    image, found = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)), {}
     for precision in ('float32', 'bfloat16'):
         model, seen = build(head, precision=precision, test_cfg=settings), []
         for module in model.modules():
             if isinstance(module, torch.nn.Conv2d):
                 module.register_forward_hook(lambda module, inputs, output, seen=seen: seen.append(output.dtype))
-        (result,) = model.predict(picture, [sample()])
+        (result,) = model.predict(image, [sample()])
         assert set(seen) == {getattr(torch, precision)}
         found[precision] = torch.as_tensor(result.pred_fields.heatmaps)
         assert found[precision].dtype == torch.float32

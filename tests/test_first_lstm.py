@@ -64,7 +64,7 @@ def test_the_features_are_convolved_once_per_image():
     decoder = make()
     features = torch.randn(1, C, H, W)
     static_gates, states = decoder.start(features)
-    features.fill_(float('nan'))  # whoever looked at them again would be found out
+    features.fill_(float('nan'))  # any later use would show
     for _ in range(2):
         heatmaps, _, states = decoder.step(static_gates, states)
     assert heatmaps.isfinite().all()
@@ -124,7 +124,7 @@ def test_an_image_ends_at_its_first_low_stop_probability(monkeypatch):
     assert [len(maps) for maps, _ in people] == [1, 3] and unfinished == []
 
 
-def test_nobody_and_too_many():
+def test_no_people_and_too_many():
     decoder = make()
     features = torch.randn(2, C, H, W)
     decoder.to_stop.bias.data.fill_(-100)

@@ -1,4 +1,4 @@
-"""The whole-picture context and layers on coarser grids, against loops that share no code with them."""
+"""The global context and layers on coarser grids, against loops that share no code with them."""
 
 import pytest
 import torch
@@ -55,10 +55,10 @@ def plain_step(decoder: FirstLSTM, features, states, noise):
     context, heatmaps = decoder.context, noise
     gate_channels = [4 * layer.hidden_channels for layer in decoder.lstm.layers]
     for _ in range(decoder.feedback_passes):
-        gates_told = [torch.zeros(N, channels) for channels in gate_channels]
+        context_gates_of = [torch.zeros(N, channels) for channels in gate_channels]
         if context.kind != 'none':
             for image in range(N):
-                told = [h[image].flatten(1).max(dim=1).values for h, _ in states]
+                parts = [h[image].flatten(1).max(dim=1).values for h, _ in states]
                 if context.kind == 'read':
                     read = torch.zeros(context.to_values.out_channels)
                     for maps in heatmaps[image]:
@@ -67,16 +67,16 @@ def plain_step(decoder: FirstLSTM, features, states, noise):
                         share = weight.sum() / (weight.sum() + 1e-4)
                         kernel = context.to_values.weight[:, :, 0, 0]
                         read += (kernel @ mean + share * context.to_values.bias) / len(heatmaps[image])
-                    told.append(read)
-                made = context.to_gates.weight @ torch.cat(told) + context.to_gates.bias
+                    parts.append(read)
+                made = context.to_gates.weight @ torch.cat(parts) + context.to_gates.bias
                 for layer, part in enumerate(made.split(gate_channels)):
-                    gates_told[layer][image] = part
+                    context_gates_of[layer][image] = part
         below, new_states = torch.cat([features, heatmaps], dim=1), []
-        for layer, told, (h, c) in zip(decoder.lstm.layers, gates_told, states):
+        for layer, parts, (h, c) in zip(decoder.lstm.layers, context_gates_of, states):
             if new_states:
                 below = inputs_of(new_states, decoder.lstm.strides)
             inputs = torch.cat([below, h], dim=1)
-            gates = F.conv2d(inputs, layer.gates.weight, layer.gates.bias, padding=1) + told[:, :, None, None]
+            gates = F.conv2d(inputs, layer.gates.weight, layer.gates.bias, padding=1) + parts[:, :, None, None]
             i, f, o, g = gates.chunk(4, dim=1)
             c = f.sigmoid() * c + i.sigmoid() * g.tanh()
             new_states.append((o.sigmoid() * c.tanh(), c))
@@ -142,7 +142,7 @@ def test_images_of_a_batch_do_not_know_of_each_other(settings):
     everyone, _ = decoder.decode_people(features, 1e-9, 4)
     omega = torch.stack([p for _, p in everyone]).min(dim=1).values.median().item() + 1e-6  # some stop, some do not
     together, _ = decoder.decode_people(features, omega, 4)
-    assert len({len(p) for _, p in together}) > 1, 'nobody leaves the batch early'
+    assert len({len(p) for _, p in together}) > 1, 'no image leaves the batch early'
     for image, (heatmaps, probabilities) in enumerate(together):
         ((alone, p),), _ = decoder.decode_people(features[image : image + 1], omega, 4)
         torch.testing.assert_close(heatmaps, alone, rtol=1e-4, atol=1e-5)
@@ -167,8 +167,8 @@ def test_lstm2_knows_both():
         (dict(layer_strides=(1, 1.5, 1, 1)), 'one whole number for each of the 4 layers'),
         (dict(layer_strides=(2, 2, 2, 1)), 'the first and the last layer have the grid of F'),
         (dict(layer_strides=(1, 2, 4, 4)), 'the first and the last layer have the grid of F'),
-        (dict(layer_strides=(1, 2, 3, 1)), 'from 2 to 3 there is no way'),
-        (dict(layer_strides=(1, 4, 2, 1)), 'from 4 to 2 there is no way'),
+        (dict(layer_strides=(1, 2, 3, 1)), 'neighbours 2 and 3 do not fit'),
+        (dict(layer_strides=(1, 4, 2, 1)), 'neighbours 4 and 2 do not fit'),
     ],
 )
 def test_bad_settings_are_refused(settings, words):
@@ -197,7 +197,7 @@ def test_the_context_has_its_documented_size():
     context = GlobalContext('read', C, HIDDEN)
     values = context.values(torch.randn(N, C, H, W))
     states = [(torch.randn(N, d, H, W), torch.randn(N, d, H, W)) for d in HIDDEN]
-    assert [tuple(told.shape) for told in context(values, states, torch.rand(N, K, H, W))] == [
+    assert [tuple(parts.shape) for parts in context(values, states, torch.rand(N, K, H, W))] == [
         (N, 24, 1, 1),
         (N, 16, 1, 1),
     ]

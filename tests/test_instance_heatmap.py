@@ -1,4 +1,4 @@
-"""The codec: conventions, rendering, decoding, against formulas written out here and the toolbox's own refinement."""
+"""The codec: conventions, rendering, decoding, against formulas written out here and MMPose's own refinement."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def make(**settings):
 
 
 def random_joints(n, generator):
-    """Joints anywhere inside a 64 x 48 picture, up to its very border."""
+    """Joints anywhere inside a 64 x 48 image, up to its very border."""
     return generator.uniform([-0.5, -0.5], [63.49, 47.49], size=(n, K, 2)).astype(np.float32)
 
 
@@ -130,7 +130,7 @@ def test_quarter_refinement_equals_the_toolbox():
 def test_joints_under_tau_are_discarded_and_leave_the_score():
     heatmaps = torch.zeros(2, K, 12, 16)
     heatmaps[0, 0, 3, 4], heatmaps[0, 1, 5, 6], heatmaps[0, 2, 1, 1] = 0.8, 0.4, 0.0149
-    heatmaps[1] = 0.01  # nobody
+    heatmaps[1] = 0.01  # no person
     _, keypoint_scores, scores = make().decode((heatmaps, torch.tensor([0.5, 0.9])))
     np.testing.assert_allclose(keypoint_scores, [[0.8, 0.4, 0], [0, 0, 0]], atol=1e-6)
     np.testing.assert_allclose(scores, [0.5 * 0.6, 0], atol=1e-6)
@@ -170,7 +170,7 @@ def large(scale=1, **settings):
 
 @pytest.mark.parametrize('scale', SCALES)
 def test_the_toolbox_takes_pixel_p_to_scale_times_p(scale):
-    # What resample rests on. The picture is a ramp of the pixel index along x, or along y, in the 128 x 96 input.
+    # What resample rests on. The image is a ramp of the pixel index along x, or along y, in the 128 x 96 input.
     for axis in range(2):
         ramp = np.broadcast_to(np.indices((96, 128))[1 - axis][..., None], (96, 128, 3)).astype(np.float32)
         resize = BottomupResize((128, 96), aug_scales=[scale], size_factor=4)
@@ -234,7 +234,7 @@ def test_a_view_of_the_same_size_and_one_with_nobody():
     [
         ((24, 32), (256, 192), '32 x 24 cells.*256 x 192 pixels has 64 x 48'),
         ((48, 64), (128, 96), '64 x 48 cells.*128 x 96 pixels has 32 x 24'),
-        ((64, 64), (256, 256), r'\(256, 256\) is no multiple of \(128, 96\)'),
+        ((64, 64), (256, 256), r'\(256, 256\) is not a multiple of \(128, 96\)'),
     ],
 )
 def test_maps_of_another_size_than_the_view_are_refused(cells, size, words):

@@ -49,7 +49,7 @@ def test_heatmap_loss_is_equation_2(n, t):
     assert free.sum() == max(n - t, 0)
 
 
-def test_nobody_there_or_nobody_predicted_costs_nothing_but_keeps_the_graph():
+def test_without_true_or_predicted_people_the_loss_is_0_and_keeps_the_graph():
     predicted = people(2, 0).requires_grad_()
     loss, _ = call(HungarianHeatmapLoss(), predicted, torch.zeros(1, 0, K, H, W))
     loss.backward()
@@ -64,7 +64,7 @@ def test_assigned_people_are_no_longer_free():
     _, free = call(HungarianHeatmapLoss(), predicted, target)
     assert free.tolist() == [[True, False, True]]
     loss, free = call(HungarianHeatmapLoss(), predicted, target, free=free)
-    assert free.sum() == 1 and loss > 0  # the second time somebody else has to do
+    assert free.sum() == 1 and loss > 0  # the second time another person is assigned
 
 
 def test_masked_cells_ask_for_nothing():

@@ -1,4 +1,4 @@
-"""The head in the toolbox's signatures: targets, losses, predictions, and the settings it refuses."""
+"""The head in MMPose's signatures: targets, losses, predictions, and the settings it refuses."""
 
 import numpy as np
 import pytest
@@ -61,7 +61,7 @@ def test_two_lstms_train_in_every_parameter(settings, chunk_size):
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in head.parameters())
 
 
-def test_two_lstms_put_out_the_second_ones_heatmaps():
+def test_with_two_lstms_the_output_is_the_second_ones_heatmaps():
     one, two = build(max_instances=3).eval(), build(max_instances=3, second_lstm=dict(order='inverse')).eval()
     two.load_state_dict(one.state_dict(), strict=False)
     one.first_lstm.to_stop.bias.data.fill_(9)
@@ -144,21 +144,21 @@ def test_predict_gives_the_codecs_poses_of_the_raw_maps():
         assert field.heatmaps.shape == (K, 6, 8) and field.instance_heatmaps.shape == (kept.sum() * K, 6, 8)
 
 
-def test_predict_with_nobody_there():
+def test_predict_without_people():
     head = build().eval()
     head.first_lstm.to_stop.bias.data.fill_(-99)
     (pose,), (field,) = head.predict(features(1), [PoseDataSample()], dict(output_heatmaps=True))
     assert pose.keypoints.shape == (0, K, 2) and pose.bbox_scores.shape == (0,) and not field.heatmaps.any()
 
 
-def test_hitting_max_instances_is_said(caplog):
+def test_hitting_max_instances_is_logged(caplog):
     head = build(max_instances=2).eval()
     head.first_lstm.to_stop.bias.data.fill_(9)
     logger = MMLogger.get_current_instance()  # does not propagate, so caplog has to be let in
     logger.addHandler(caplog.handler)
     head(features(3))
     logger.removeHandler(caplog.handler)
-    assert '3 of 3 images' in caplog.text and 'max_instances=2' in caplog.text
+    assert '3 of 3 images had not stopped' in caplog.text and 'max_instances=2' in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def test_orders_of_a_hand_made_sequence(order, everyone, without_the_second):
 def test_canonical_order_looks_at_every_joint():
     heatmaps = peaks((0, 1), (0, 1))
     heatmaps[0, 0, 1] = 0
-    heatmaps[0, 0, 1, 3, 0] = 5  # the first person's second joint is lower in the picture
+    heatmaps[0, 0, 1, 3, 0] = 5  # the first person's second joint is lower in the image
     assert order_people('canonical', heatmaps, CONFIDENCE[:, :2], EVERYONE[:, :2])[0].tolist() == [1, 0]
 
 
@@ -126,8 +126,8 @@ def test_inference_of_an_image_depends_on_no_neighbour():
         torch.testing.assert_close(alone[0], together[image][0], rtol=0, atol=1e-6)
         assert torch.equal(alone[1], together[image][1])
     assert torch.equal(torch.get_rng_state(), before)
-    nobody = [(torch.zeros(0, K, H, W), torch.zeros(0))]
-    assert second_lstm.refine_people(features[:1], nobody)[0][0].shape == (0, K, H, W)
+    no_people = [(torch.zeros(0, K, H, W), torch.zeros(0))]
+    assert second_lstm.refine_people(features[:1], no_people)[0][0].shape == (0, K, H, W)
 
 
 @torch.no_grad()

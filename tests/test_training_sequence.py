@@ -12,7 +12,7 @@ OMEGA = 0.27
 
 
 class Scripted(FirstLSTM):
-    """The real decoder, with stop logits that are told: (B, steps), the last one repeated."""
+    """LSTM1 with scripted stop logits: (B, steps), the last one repeated."""
 
     def __init__(self, logits):
         torch.manual_seed(0)
@@ -22,9 +22,9 @@ class Scripted(FirstLSTM):
     def step(self, static_gates, states, first=None):
         self.fed.append(first)
         heatmaps, logits, states = super().step(static_gates, states, torch.zeros(len(static_gates), K, H, W))
-        told = self.logits[:, min(self.steps, self.logits.shape[1] - 1)]
+        scripted = self.logits[:, min(self.steps, self.logits.shape[1] - 1)]
         self.steps += 1
-        return heatmaps, logits * 0 + told, states
+        return heatmaps, logits * 0 + scripted, states
 
 
 def targets(counts, seed=0):
@@ -51,7 +51,7 @@ YES, NO = 3.0, -3.0
 @pytest.mark.parametrize(
     'logits, z, length',
     [
-        ([NO], 0, 1),  # an image with nobody: one step, target [0]
+        ([NO], 0, 1),  # an image without people: one step, target [0]
         ([YES, YES, NO], 0, 3),  # z^ = 2
         ([YES, YES, NO], 2, 3),
         ([NO, NO, NO, NO], 3, 4),  # z^ = 0: it runs on to z + 1

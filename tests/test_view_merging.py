@@ -40,28 +40,28 @@ def assert_same(found, expected):
 
 
 def test_views_with_nobody():
-    nobody = torch.zeros(0, K, H, W), torch.zeros(0)
-    heatmaps, probabilities = merge_views([nobody, nobody, nobody])
+    no_people = torch.zeros(0, K, H, W), torch.zeros(0)
+    heatmaps, probabilities = merge_views([no_people, no_people, no_people])
     assert heatmaps.shape == (0, K, H, W) and probabilities.shape == (0,)
-    somebody = people(2, 0)
-    for views in ([nobody, somebody], [somebody, nobody]):
-        assert_same(merge_views(views), (somebody[0], somebody[1] / 2))
+    two_people = people(2, 0)
+    for views in ([no_people, two_people], [two_people, no_people]):
+        assert_same(merge_views(views), (two_people[0], two_people[1] / 2))
         assert len(merge_views(views, unmatched='drop')[1]) == 0
 
 
 def test_all_zero_heatmaps_give_no_nan():
-    blank, somebody = (torch.zeros(2, K, H, W), torch.ones(2)), people(2, 0)
+    blank, two_people = (torch.zeros(2, K, H, W), torch.ones(2)), people(2, 0)
     heatmaps, probabilities = merge_views([blank, blank])
     assert heatmaps.shape == (2, K, H, W) and not heatmaps.any() and torch.equal(probabilities, torch.ones(2))
-    heatmaps, probabilities = merge_views([blank, somebody])
+    heatmaps, probabilities = merge_views([blank, two_people])
     assert len(heatmaps) == 4 and heatmaps.isfinite().all() and probabilities.isfinite().all()
 
 
 def test_a_diverged_person_is_nobody_elses_match():
-    somebody = people(2, 0)
-    diverged = somebody[0].clone(), somebody[1]
+    two_people = people(2, 0)
+    diverged = two_people[0].clone(), two_people[1]
     diverged[0][1] = float('nan')
-    heatmaps, probabilities = merge_views([somebody, diverged])
+    heatmaps, probabilities = merge_views([two_people, diverged])
     assert len(probabilities) == 3 and heatmaps[:2].isfinite().all()
 
 
@@ -140,7 +140,7 @@ def test_three_views_with_different_people_equal_brute_force(seed, unmatched):
 @pytest.mark.parametrize('limit', [0.2, 0.5, 0.6, 0.8, 1.0])
 @pytest.mark.parametrize('seed', range(5))
 def test_noise_at_any_limit_equals_brute_force(seed, limit):
-    # People who are nothing but noise are all alike (relative distances 0.45 to 0.55): some pairs count and some do
+    # People of pure noise are all alike (relative distances 0.45 to 0.55): some pairs count and some do
     # not. With one seen much fainter, the distances reach further up.
     generator = torch.Generator().manual_seed(seed)
     views = [(torch.rand(n, K, 3, 4, generator=generator), torch.rand(n, generator=generator)) for n in (3, 4, 2)]

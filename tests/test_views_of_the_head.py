@@ -1,4 +1,4 @@
-"""Flip and multi-scale testing, and refinement by the AE maps, through the head and the toolbox's estimator."""
+"""Flip and multi-scale testing, and refinement by the AE maps, through the head and MMPose's estimator."""
 
 import numpy as np
 import pytest
@@ -71,17 +71,17 @@ def test_a_view_that_is_no_flip_changes_something():
     )
 
 
-class Told(torch.nn.Module):
-    """Stands where the decoder stands and gives the people that are its features, (B, n * K, H, W)."""
+class ScriptedPeople(torch.nn.Module):
+    """In the place of LSTM1; its people are its features, (B, n * K, H, W)."""
 
     def decode_people(self, features, stop_threshold, max_instances):
         people = features.unflatten(1, (-1, K))
         return [(maps, torch.linspace(0.9, 0.5, len(maps))) for maps in people], []
 
 
-def told(**settings):
+def head_with_scripted_people(**settings):
     head = build(feature_norm=None, **settings)
-    head.first_lstm = Told()
+    head.first_lstm = ScriptedPeople()
     head.in_channels = 3 * K
     return head
 
@@ -106,7 +106,7 @@ def shuffled(maps, order):
 @pytest.mark.parametrize('order', [[0, 1, 2], [2, 0, 1], [1, 0, 2]])
 def test_scales_and_flips_in_any_order_are_the_same_people(order):
     """Four views of the same three people: two scales, each mirrored too, all but the first in another order."""
-    head = told()
+    head = head_with_scripted_people()
     base = three_people()
     double = three_people(2)
 
@@ -124,8 +124,8 @@ def test_scales_and_flips_in_any_order_are_the_same_people(order):
 
 
 @pytest.mark.parametrize('unmatched, people', [('keep', 3), ('drop', 2)])
-def test_who_is_in_one_view_only(unmatched, people):
-    head, base = told(), three_people()
+def test_people_found_in_one_view_only(unmatched, people):
+    head, base = head_with_scripted_people(), three_people()
     other = base.clone()
     other[:, :K] = 0  # the first person is not in the mirrored view
     (poses,) = head.predict([(base,), (mirrored(other),)], [sample()], dict(flip_test=True, unmatched=unmatched))
@@ -134,7 +134,7 @@ def test_who_is_in_one_view_only(unmatched, people):
 
 @pytest.mark.parametrize('match_distance, people', [(0.1, 6), (1.0, 3)])
 def test_how_far_apart_the_same_people_may_be(match_distance, people):
-    head, base = told(max_instances=9), three_people()
+    head, base = head_with_scripted_people(max_instances=9), three_people()
     moved = mirrored(base.roll(1, dims=-1))  # by one cell, which is a standard deviation
     settings = dict(flip_test=True, match_distance=match_distance)
     (poses,) = head.predict([(base,), (moved,)], [sample()], settings)
@@ -142,11 +142,13 @@ def test_how_far_apart_the_same_people_may_be(match_distance, people):
 
 
 def test_views_together_show_no_more_than_max_instances():
-    head, base = told(max_instances=4), three_people()
+    head, base = head_with_scripted_people(max_instances=4), three_people()
     settings = dict(flip_test=True, match_distance=0.1)
     (poses,) = head.predict([(base,), (mirrored(base.roll(1, dims=-1)),)], [sample()], settings)
     assert len(poses.keypoints) == 4
-    (all_of_them,) = told(max_instances=9).predict([(base,), (mirrored(base.roll(1, dims=-1)),)], [sample()], settings)
+    (all_of_them,) = head_with_scripted_people(max_instances=9).predict(
+        [(base,), (mirrored(base.roll(1, dims=-1)),)], [sample()], settings
+    )
     assert poses.bbox_scores.min() >= np.sort(all_of_them.bbox_scores)[2] - 1e-6
 
 
@@ -167,7 +169,7 @@ def ae_maps(seed=0, size=(6, 8)):
 
 
 def test_discarded_joints_are_looked_up_in_the_ae_maps():
-    head, base, maps = told(), three_people(), ae_maps()
+    head, base, maps = head_with_scripted_people(), three_people(), ae_maps()
     base[:, [0, K + 1, K + 2]] = 0.001  # below tau
     (without,) = head.predict((base, maps), [sample()])
     (poses,) = head.predict((base, maps), [sample()], dict(ae_refinement=True))
@@ -176,7 +178,7 @@ def test_discarded_joints_are_looked_up_in_the_ae_maps():
     np.testing.assert_array_equal(poses.keypoints[~lost], without.keypoints[~lost])
     np.testing.assert_array_equal(poses.keypoint_scores[~lost], without.keypoint_scores[~lost])
     np.testing.assert_array_equal(poses.bbox_scores, without.bbox_scores)
-    cells = torch.from_numpy(without.keypoints / 4)  # the toolbox's AE: cell = pixel / stride
+    cells = torch.from_numpy(without.keypoints / 4)  # MMPose's AE: cell = pixel / stride
     scores = torch.from_numpy(without.keypoint_scores)
     expected, expected_scores = fill_missing(cells, scores, maps[0, :K], maps[0, K:], 0.015)
     np.testing.assert_allclose(poses.keypoints[lost], 4 * expected.numpy()[lost])
@@ -184,7 +186,7 @@ def test_discarded_joints_are_looked_up_in_the_ae_maps():
 
 
 def test_ae_heatmaps_are_averaged_over_scales_and_tags_are_the_base_scales():
-    head, base, double = told(), three_people(), three_people(2)
+    head, base, double = head_with_scripted_people(), three_people(), three_people(2)
     base[:, 0], double[:, 0] = 0.001, 0.001
     small, large = ae_maps(), ae_maps(seed=3, size=(12, 16))
     large[:, K:] = 100  # tags that would lead elsewhere
@@ -203,8 +205,8 @@ def test_ae_heatmaps_are_averaged_over_scales_and_tags_are_the_base_scales():
 
 # Nothing, too few channels, and a coarser level of a pyramid, which has as many channels as AE with seven tags a joint.
 @pytest.mark.parametrize('behind', [(), (torch.zeros(1, K, 6, 8),), (torch.ones(1, 8 * K, 3, 4),)])
-def test_without_ae_maps_refinement_is_off_and_says_so(behind, caplog):
-    head, base = told(), three_people()
+def test_without_ae_maps_refinement_is_off_with_one_warning(behind, caplog):
+    head, base = head_with_scripted_people(), three_people()
     base[:, 0] = 0.001
     logger = MMLogger.get_current_instance()  # does not propagate, so caplog has to be let in
     logger.addHandler(caplog.handler)

@@ -1,4 +1,4 @@
-# The synthetic crowd (tools/make_crowd.py): 64 px pictures, 16 x 16 cells.
+# The synthetic crowd (tools/make_crowd.py): 64 px images, 16 x 16 cells.
 dataset_type = 'CocoDataset'
 data_root = 'data/crowd/'
 data_mode = 'bottomup'  # MMPose's Pose2DInferencer reads it here
@@ -62,7 +62,7 @@ test_cfg = dict()
 
 augmentation = [
     dict(type='LoadPoseImage'),
-    # Only the fit into the input size: rotating or scaling 64 px pictures blurs them, and new ones cost nothing.
+    # Only the fit into the input size: rotating or scaling 64 px images blurs them, and new ones cost nothing.
     dict(
         type='BottomupRandomAffine',
         input_size=input_size,
@@ -85,7 +85,7 @@ backbone = dict(
     out_channels=68,
     stage_channels=(64, 64, 96, 128),
     feat_channels=64,
-    # The toolbox's std of 0.001 leaves all tags equal, a saddle of the push loss that takes long to leave.
+    # MMPose's std of 0.001 leaves all tags equal, a saddle of the push loss that takes long to leave.
     init_cfg=[
         dict(type='Kaiming', layer=['Conv2d']),
         dict(type='Constant', val=1, layer=['_BatchNorm']),

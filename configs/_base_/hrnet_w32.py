@@ -1,4 +1,4 @@
-# The toolbox's HRNet-W32 with its ImageNet weights: the finest of its four branches comes out, 32 channels at stride 4.
+# MMPose's HRNet-W32 with its ImageNet weights: the finest of its four branches comes out, 32 channels at stride 4.
 hrnet_w32 = dict(
     type='HRNet',
     in_channels=3,

@@ -1,4 +1,4 @@
-"""Codecs: keypoints in the input image <-> what the network is trained on and outputs."""
+"""Codecs: keypoints in the input image <-> targets and outputs of the network."""
 
 from .associative_embedding import TrainableAssociativeEmbedding
 from .instance_heatmap import InstanceHeatmap

@@ -7,18 +7,18 @@ from mmpose.registry import KEYPOINT_CODECS
 
 @KEYPOINT_CODECS.register_module()
 class TrainableAssociativeEmbedding(AssociativeEmbedding):
-    """The toolbox's Associative Embedding codec, with its labels sent to the head.
+    """MMPose's Associative Embedding codec, with its labels sent to the head.
 
     ``AssociativeEmbedding.encode`` makes ``keypoint_indices``, which the tag loss needs, but names no
     ``label_mapping_table``, so ``PackPoseInputs`` drops them (MMPose issue #2389). Arguments, encoding and decoding are
-    the toolbox's own.
+    MMPose's own.
     """
 
     label_mapping_table = dict(keypoint_weights='keypoint_weights', keypoint_indices='keypoint_indices')
 
 
 def to_ae_cells(pixels: np.ndarray, stride: float) -> np.ndarray:
-    """Pixels of the input image to cells of AE's maps: the toolbox trains AE with ``cell = pixel / stride``.
+    """Pixels of the input image to cells of AE's maps: MMPose trains AE with ``cell = pixel / stride``.
 
     Args:
         pixels (np.ndarray): x, y in input space, shape (..., 2).

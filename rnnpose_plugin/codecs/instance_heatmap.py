@@ -22,11 +22,11 @@ class InstanceHeatmap(BaseKeypointCodec):
     Frames: *input space* is the image the network sees, in pixel indices (the centre of the first pixel is (0, 0)), as
     OpenCV's warps and COCO's joints are. *Cells* are heatmap indices. A cell covers s x s pixels, so
     ``cell = (pixel + 0.5) / s - 0.5``. Every joint inside the image, [-0.5, w - 0.5), then lies in [-0.5, W - 0.5) and
-    has its peak on the map, and mirroring the image mirrors the cells exactly. (The toolbox's AE codec uses
+    has its peak on the map, and mirroring the image mirrors the cells exactly. (MMPose's AE codec uses
     ``cell = pixel / s`` and a ``decode_center_shift``; there both fail in the last half cell.)
 
-    ``keypoint_weights`` is 1 for a joint that is labelled (visible or occluded) and inside the image, else 0. What the
-    loss makes of a 0 is the loss's matter.
+    ``keypoint_weights`` is 1 for a joint that is labelled (visible or occluded) and inside the image, else 0. The loss
+    decides how a 0 is treated.
 
     Encoded: ``keypoint_labels`` (N, K, 2) float32 in cells, ``keypoint_weights`` (N, K) float32 and, if asked for,
     ``instance_heatmaps`` (N * K, H, W), instance by instance. Crowd regions and people without a labelled joint inside
@@ -37,13 +37,13 @@ class InstanceHeatmap(BaseKeypointCodec):
         heatmap_size (tuple[int, int]): [W, H] in cells; w / W and h / H must be the same.
         sigma (float): standard deviation of the Gaussian, in cells, > 0. Defaults to 2.
         keypoint_threshold (float): tau of section 3.2: a joint whose peak is lower is discarded, which is to say gets
-            score 0. Its coordinates stay the peak's, as in the toolbox's codecs: COCO results know no absent joint, and
+            score 0. Its coordinates stay the peak's, as in MMPose's codecs: COCO results have no absent joints, and
             any placeholder would be a claim. Defaults to 0.015.
-        refinement (str): ``'none'``, the paper's plain arg max; ``'quarter'``, the toolbox's quarter-cell step towards
+        refinement (str): ``'none'``, the paper's plain arg max; ``'quarter'``, MMPose's quarter-cell step towards
             the higher neighbour, which AE gets too; ``'parabola'``, on each axis the top of the parabola through the
             logarithms of the peak and its two neighbours, which is exact for a Gaussian. Defaults to ``'quarter'``.
-        instance_score (str): by what AP ranks people. ``'stop_times_peak'``: stop probability times the mean peak of
-            the joints that were kept; ``'stop'`` and ``'peak'``: either alone. Defaults to ``'stop_times_peak'``.
+        instance_score (str): the score by which AP ranks people. ``'stop_times_peak'``: stop probability times the
+            mean peak of the joints that were kept; ``'stop'`` and ``'peak'``: either alone. Defaults to ``'stop_times_peak'``.
         encode_heatmaps (bool): also encode ``instance_heatmaps``; training does without, it renders on the model's
             device. Defaults to False.
 
@@ -111,7 +111,7 @@ class InstanceHeatmap(BaseKeypointCodec):
     def resample(self, heatmaps: Tensor, input_size: tuple[int, int]) -> Tensor:
         """Heatmaps of the same image seen at another scale, onto this codec's cells (test-time augmentation).
 
-        Such a view has the same stride s, so its cells cover other parts of the picture. The toolbox's
+        Such a view has the same stride s, so its cells cover other parts of the image. MMPose's
         ``BottomupResize(resize_mode='fit')`` takes pixel index p to r * p, r = w' / w, and not edges of pixels to edges
         of pixels. Resizing the maps edge to edge would therefore be off by (r - 1) / 2r pixels of the input image.
 
@@ -129,8 +129,8 @@ class InstanceHeatmap(BaseKeypointCodec):
         (w, h), (W, H), (view_w, view_h) = self.input_size, self.heatmap_size, input_size
         if view_w * h != view_h * w:
             raise ValueError(
-                f"The view's input_size {tuple(input_size)} is no multiple of {self.input_size}; scale both sides by "
-                "the same factor and resize by resize_mode='fit'."
+                f"The view's input_size {tuple(input_size)} is not a multiple of {self.input_size}; scale both sides "
+                "by the same factor and resize by resize_mode='fit'."
             )
         columns, rows = heatmaps.shape[-1], heatmaps.shape[-2]
         if (columns * self.stride, rows * self.stride) != (view_w, view_h):
@@ -149,7 +149,7 @@ class InstanceHeatmap(BaseKeypointCodec):
 
         x, y = places(W, columns), places(H, rows)
         grid = torch.stack([x.expand(H, W), y[:, None].expand(H, W)], dim=-1)
-        # Every map is a channel of one picture, so that they share the grid.
+        # Every map is a channel of one image, so that they share the grid.
         maps = heatmaps.float().reshape(1, -1, rows, columns)
         sampled = F.grid_sample(maps, grid[None], mode='bilinear', padding_mode='border', align_corners=False)
         return sampled.reshape(*heatmaps.shape[:-2], H, W).to(heatmaps)
@@ -242,7 +242,7 @@ class InstanceHeatmap(BaseKeypointCodec):
         if self.refinement == 'none':
             return heatmaps.new_zeros(*x.shape, 2)
         if self.refinement == 'quarter':
-            # As in the toolbox's refine_keypoints, which wants the other axis off its first row or column too.
+            # As in MMPose's refine_keypoints, which wants the other axis off its first row or column too.
             inner = torch.stack([(x > 1) & (x < W - 1) & (y > 0), (y > 1) & (y < H - 1) & (x > 0)], dim=-1)
             uphill = torch.stack([at(1, 0) - at(-1, 0), at(0, 1) - at(0, -1)], dim=-1).sign()
             return 0.25 * uphill * inner
@@ -260,6 +260,6 @@ class InstanceHeatmap(BaseKeypointCodec):
         if self.instance_score == 'peak':
             return mean_peak
         if self.instance_score == 'stop':
-            # A person of whom every joint was discarded is no pose, whatever the network says of it.
+            # A person without a single kept joint is not a pose, whatever its stop probability.
             return stop_probabilities * (kept > 0)
         return stop_probabilities * mean_peak

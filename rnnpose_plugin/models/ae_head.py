@@ -7,7 +7,7 @@ from mmpose.models.utils.tta import aggregate_heatmaps, flip_heatmaps
 from mmpose.registry import MODELS
 from torch import Tensor
 
-# What test_cfg may hold: all that the toolbox's head reads.
+# The keys of test_cfg: all that MMPose's head reads.
 TEST_SETTINGS = (
     'align_corners',
     'flip_test',
@@ -20,9 +20,9 @@ TEST_SETTINGS = (
 
 @MODELS.register_module()
 class TrainableAEHead(AssociativeEmbeddingHead):
-    """The toolbox's Associative Embedding head with its own layers, for any backbone, repaired so that it trains.
+    """MMPose's Associative Embedding head with its own layers, for any backbone, repaired so that it trains.
 
-    Arguments, layers and grouping are the toolbox's own; as there, the layers stand on the last feature map.
+    Arguments, layers and grouping are MMPose's own; as there, the layers stand on the last feature map.
 
     Repairs of MMPose 1.3.2: ``loss`` gave the heatmap loss weights of every person where it takes (B, K), and a mask
     without channel axis; ``predict`` refused lists with ``flip_test`` and tuples without, did not resize the maps
@@ -48,7 +48,7 @@ class TrainableAEHead(AssociativeEmbeddingHead):
         return tags if self.tag_per_keypoint else tags.repeat_interleave(self.num_keypoints, dim=1)
 
     def _supervised(self, feats: list[Tensor] | tuple[Tensor, ...]) -> list[tuple[Tensor, Tensor]]:
-        """Every pair of heatmaps and tags that is trained."""
+        """The pairs of heatmaps and tags that are supervised."""
         return [self.forward(feats)]
 
     def loss(
@@ -57,7 +57,7 @@ class TrainableAEHead(AssociativeEmbeddingHead):
         """Heatmap, pull and push losses, each summed over what is supervised.
 
         A joint that is not labelled asks for an empty place, as in Newell et al. (2017); only ``heatmap_mask`` frees
-        cells. So ``use_target_weight`` of the heatmap loss, which the toolbox's AE config sets, changes nothing.
+        cells. So ``use_target_weight`` of the heatmap loss, which MMPose's AE config sets, changes nothing.
 
         Args:
             feats (list[Tensor] | tuple[Tensor, ...]): as :meth:`forward` takes them.
@@ -95,14 +95,14 @@ class TrainableAEHead(AssociativeEmbeddingHead):
     def predict(
         self, feats: list | tuple, batch_data_samples: list, test_cfg: dict | None = None
     ) -> list[InstanceData] | tuple[list[InstanceData], list[PixelData]]:
-        """As in the toolbox, for lists and tuples, with and without flip and scales.
+        """As in MMPose, for lists and tuples, with and without flip and scales.
 
         Args:
-            feats (list | tuple): as the toolbox's estimator passes them: of one view; with ``flip_test`` a pair, the
+            feats (list | tuple): as MMPose's estimator passes them: of one view; with ``flip_test`` a pair, the
                 mirrored second; with ``multiscale_test`` a list of these, the main size first.
             batch_data_samples (list[PoseDataSample]): of the batch; their metainfo has ``flip_indices`` and
                 ``img_shape`` where the settings need them.
-            test_cfg (dict, optional): the toolbox's.
+            test_cfg (dict, optional): MMPose's.
 
         Returns:
             list[InstanceData] | tuple[list[InstanceData], list[PixelData]]: for each image ``keypoints`` (n, K, 2) in
@@ -158,14 +158,16 @@ class TrainableAEHead(AssociativeEmbeddingHead):
 
     def _view(self, feats: list | tuple, flip_indices: list[int] | None, shift: bool) -> tuple[Tensor, Tensor]:
         """Maps of one view; with ``flip_indices`` it is a mirrored one, which is mirrored back."""
-        heatmaps, tags = (maps.float() for maps in self.forward(feats))  # numpy, in the grouping, knows no bfloat16
+        heatmaps, tags = (
+            maps.float() for maps in self.forward(feats)
+        )  # the grouping uses numpy, which has no bfloat16
         if flip_indices is None:
             return heatmaps, tags
         heatmaps = flip_heatmaps(heatmaps, flip_mode='heatmap', flip_indices=flip_indices, shift_heatmap=shift)
         return heatmaps, self._flip_tags(tags, flip_indices=flip_indices, shift_heatmap=shift)
 
     def _check_codec(self, heatmaps: Tensor, metainfo: dict) -> None:
-        """The toolbox would silently place the joints at another scale."""
+        """MMPose would silently place the joints at another scale."""
         if self.decoder is None or 'img_shape' not in metainfo or self.decoder.use_udp:
             return
         h, w = metainfo['img_shape']
@@ -173,7 +175,7 @@ class TrainableAEHead(AssociativeEmbeddingHead):
         to_pixels = tuple(float(factor) for factor in self.decoder.scale_factor)
         if abs(W * to_pixels[0] - w) >= 1 or abs(H * to_pixels[1] - h) >= 1:
             raise ValueError(
-                f"The maps of a picture of {w} x {h} pixels have {W} x {H} cells, but the head's codec takes one for "
+                f"The maps of an image of {w} x {h} pixels have {W} x {H} cells, but the head's codec takes one for "
                 f'{to_pixels[0]:g} x {to_pixels[1]:g} pixels; use restore_heatmap_size=True with a heatmap_size equal '
                 "to input_size, or restore_heatmap_size=False with input_size / the network's stride."
             )
@@ -245,11 +247,11 @@ class StackedAEHead(TrainableAEHead):
 
 
 def _shared_size(metainfos: list[dict]) -> tuple[int, int]:
-    """[w, h] of the batch's pictures in pixels."""
+    """[w, h] of the batch's images in pixels."""
     shapes = {tuple(metainfo['img_shape']) for metainfo in metainfos}
     if len(shapes) > 1:
         raise ValueError(
-            f'restore_heatmap_size=True, but the pictures of the batch have different img_shape {sorted(shapes)}; '
+            f'restore_heatmap_size=True, but the images of the batch have different img_shape {sorted(shapes)}; '
             "test with batch_size=1, or with resize_mode='fit' in BottomupResize."
         )
     ((h, w),) = shapes

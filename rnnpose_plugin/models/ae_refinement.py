@@ -1,4 +1,4 @@
-"""Plain torch: joints the decoder did not find, looked up in the maps of Associative Embedding (AE).
+"""Plain torch: fills in missing joints from the maps of Associative Embedding (AE).
 
 Letters: N people, K keypoints, L tags per joint, H x W cells.
 """
@@ -20,7 +20,7 @@ def fill_missing(
     Where the heatmap is too low even there, the joint stays missing. Detected joints never change, and a person
     without any has no tag and is left alone.
 
-    The rule is the toolbox's. A joint's tag is read at its nearest cell; the toolbox truncates, since it fills in
+    The rule is MMPose's. A joint's tag is read at its nearest cell; MMPose truncates, since it fills in
     before it refines.
 
     Args:

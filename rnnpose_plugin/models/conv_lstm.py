@@ -1,4 +1,4 @@
-"""Plain torch: the convolutional LSTM. It knows nothing of poses, of MMPose or of how a sequence ends.
+"""Plain torch: the convolutional LSTM. It does not depend on poses, MMPose or the end of a sequence.
 
 Letters: N images, C input channels, D hidden channels, H x W cells.
 """
@@ -20,8 +20,8 @@ class ConvLSTMCell(nn.Module):
     result is that of the plain convolution over everything, to rounding.
 
     Departures from Shi et al.: no peephole terms (the paper names none, and common implementations have none), and a
-    bias of 1 on the forget gate at the start (Jozefowicz et al., 2015), since the hidden state must remember whom it
-    has already shown.
+    bias of 1 on the forget gate at the start (Jozefowicz et al., 2015), since the hidden state must remember which
+    people it has already found.
 
     Args:
         in_channels (int): C, the static channels included.
@@ -72,12 +72,16 @@ class ConvLSTMCell(nn.Module):
         """
         weight = self.gates.weight
         zeros = weight.new_zeros(batch, self.hidden_channels, height, width)
-        # What the convolutions will give has the weights' order.
+        # The convolutions' outputs have the memory format of the weights.
         zeros = zeros if weight.is_contiguous() else zeros.contiguous(memory_format=torch.channels_last)
         return zeros, zeros.clone()
 
     def forward(
-        self, changing: Tensor | None, state: State, static_gates: Tensor | None = None, told: Tensor | None = None
+        self,
+        changing: Tensor | None,
+        state: State,
+        static_gates: Tensor | None = None,
+        context_gates: Tensor | None = None,
     ) -> State:
         """One step.
 
@@ -86,7 +90,7 @@ class ConvLSTMCell(nn.Module):
                 where there are none.
             state (tuple[Tensor, Tensor]): h and c of the step before.
             static_gates (Tensor, optional): from :meth:`static_gates`; None for a cell without static channels.
-            told (Tensor, optional): (N, 4 D, 1, 1), added to the gates of every cell. Defaults to None.
+            context_gates (Tensor, optional): (N, 4 D, 1, 1), added to the gates of every cell. Defaults to None.
 
         Returns:
             tuple[Tensor, Tensor]: the new h and c.
@@ -98,16 +102,16 @@ class ConvLSTMCell(nn.Module):
         else:
             weight = self.gates.weight[:, self.static_channels :]
             gates = F.conv2d(inputs, weight, padding=self.padding).add_(static_gates)
-        if told is not None:
-            gates = gates.add_(told)
+        if context_gates is not None:
+            gates = gates.add_(context_gates)
         return self.next_state(gates, c)
 
     def next_state(self, gates: Tensor, c: Tensor) -> State:
-        """What the gates make of the state.
+        """The new state from the gates.
 
         Args:
-            gates (Tensor): (N, 4 D, H, W), input, forget, output and cell gate before they are activated; where nothing
-                is trained they are written over.
+            gates (Tensor): (N, 4 D, H, W), input, forget, output and cell gate before they are activated; without
+                autograd they are overwritten.
             c (Tensor): (N, D, H, W), of the step before.
 
         Returns:
@@ -117,7 +121,7 @@ class ConvLSTMCell(nn.Module):
             i, f, o, g = gates.chunk(4, dim=1)
             c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
             return torch.sigmoid(o) * torch.tanh(c), c
-        # The same in the gates' own memory. The state stays apart: it is the caller's, and finer under autocast.
+        # The same in the gates' memory. The state is not overwritten: it is the caller's, and float32 under autocast.
         i, f, o, g = gates.chunk(4, dim=1)
         gates[:, : 3 * self.hidden_channels].sigmoid_()
         c = (f * c).add_(i.mul_(g.tanh_()))
@@ -140,7 +144,7 @@ class ConvLSTM(nn.Module):
             and the last are 1, neighbours divide one another. Defaults to None, 1 for all.
 
     Raises:
-        ValueError: if there is no layer, a layer cannot be built, or the strides cannot be.
+        ValueError: without layers, for a layer that cannot be built, or for strides that do not fit.
     """
 
     def __init__(
@@ -172,8 +176,8 @@ class ConvLSTM(nn.Module):
         for number, (below, stride) in enumerate(zip(strides, strides[1:]), start=1):
             if max(below, stride) % min(below, stride) or (stride < below and stride not in strides[:number]):
                 raise ValueError(
-                    f'layer_strides is {strides}; from {below} to {stride} there is no way: neighbours have to divide '
-                    'one another, and on the way back to fine grids take those of the way there.'
+                    f'layer_strides is {strides}; neighbours {below} and {stride} do not fit: one has to divide the '
+                    'other, and a way back to finer grids must use strides of the way to coarser ones.'
                 )
 
     def _skip(self, number: int) -> int | None:
@@ -229,7 +233,11 @@ class ConvLSTM(nn.Module):
         return [layer.initial_state(batch, *grid) for layer, grid in zip(self.layers, grids)]
 
     def forward(
-        self, changing: Tensor | None, states: list[State], static_gates: Tensor, told: list[Tensor] | None = None
+        self,
+        changing: Tensor | None,
+        states: list[State],
+        static_gates: Tensor,
+        context_gates: list[Tensor] | None = None,
     ) -> list[State]:
         """One step of the whole stack.
 
@@ -237,14 +245,14 @@ class ConvLSTM(nn.Module):
             changing (Tensor, optional): (N, changing_channels, H, W); None where there are none.
             states (list[tuple[Tensor, Tensor]]): h and c of each layer.
             static_gates (Tensor): from :meth:`static_gates`.
-            told (list[Tensor], optional): (N, 4 D, 1, 1) for each layer, added to its gates. Defaults to None.
+            context_gates (list[Tensor], optional): (N, 4 D, 1, 1) for each layer, added to its gates. Defaults to None.
 
         Returns:
             list[tuple[Tensor, Tensor]]: the new h and c of each layer.
         """
-        first, *others = told or [None] * len(self.layers)
+        first, *others = context_gates or [None] * len(self.layers)
         new_states = [self.layers[0](changing, states[0], static_gates, first)]
         for number, of_layer in enumerate(others, start=1):
             below = self._input_of(number, new_states)
-            new_states.append(self.layers[number](below, states[number], told=of_layer))
+            new_states.append(self.layers[number](below, states[number], context_gates=of_layer))
         return new_states

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 @MODELS.register_module()
 class CrowdHourglassAENet(HourglassAENet):
-    """The toolbox's hourglass for AE, fitted to the synthetic crowd and a few minutes of two processor cores.
+    """MMPose's hourglass for AE, fitted to the synthetic crowd and a few minutes of two processor cores.
 
     Two things differ; the paper's network has neither and its COCO config uses the plain hourglass:
 
-    - The stem is narrower: the toolbox's fixed one would take two thirds of all arithmetic of a small hourglass.
-    - A fixed slope over the picture is added to the tags. People need different tags, and a convolution that sees no
+    - The stem is narrower: MMPose's fixed one would take two thirds of all arithmetic of a small hourglass.
+    - A fixed slope over the image is added to the tags. People need different tags, and a convolution that sees no
       border has only their looks to go by; on the crowd all tags fell together to one value within a hundred iterations
       and stayed so for thousands. On a slope the network has only to learn how far a joint is from the middle of its
       person, which is a local thing.
@@ -24,7 +24,7 @@ class CrowdHourglassAENet(HourglassAENet):
         stem_channels (tuple[int, int]): channels of the stem's first and later convolutions. Defaults to (32, 64).
         tag_channels (tuple[int, int]): range [begin, end) of the tags in each stack's output. Defaults to (17, 34).
         position_scale (float): rise of the tags from the left border to the right one; half of that from top to bottom.
-            People whose tags differ by 1 are told apart. Defaults to 6.
+            People are separated when their tags differ by 1. Defaults to 6.
         norm_cfg (dict): of the convolutions. Defaults to dict(type='BN', requires_grad=True).
         **kwargs: the others of ``HourglassAENet``.
     """

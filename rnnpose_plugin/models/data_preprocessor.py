@@ -7,16 +7,16 @@ from torch import Tensor
 
 @MODELS.register_module()
 class PoseScalesPreprocessor(PoseDataPreprocessor):
-    """The toolbox's ``PoseDataPreprocessor`` for pictures in one size or several. Its arguments are the same.
+    """MMPose's ``PoseDataPreprocessor`` for images in one size or several. Its arguments are the same.
 
-    See ``PackPoseScales`` for what is mended.
+    See ``PackPoseScales`` for the repair.
     """
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """Normalise a batch.
 
         Args:
-            data (dict): ``data_samples``, and ``inputs`` as collated: the pictures, or for each scale the pictures.
+            data (dict): ``data_samples``, and ``inputs`` as collated: the images, or for each scale the images.
             training (bool): whether to augment. Defaults to False.
 
         Returns:
@@ -26,7 +26,7 @@ class PoseScalesPreprocessor(PoseDataPreprocessor):
         if isinstance(scales, Tensor) or isinstance(scales[0], Tensor):
             return super().forward(data, training)
         inputs = []
-        for pictures in reversed(scales):  # the main size last, so that the samples keep its shape
-            batch = super().forward(dict(data, inputs=pictures), training)
+        for images in reversed(scales):  # the main size last, so that the samples keep its shape
+            batch = super().forward(dict(data, inputs=images), training)
             inputs.insert(0, batch['inputs'])
         return dict(batch, inputs=tuple(inputs))  # a list would be stacked by the estimator's forward

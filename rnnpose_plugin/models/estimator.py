@@ -12,14 +12,14 @@ PRECISIONS = ('float32', 'bfloat16', 'float16')
 
 @MODELS.register_module()
 class FreezableBottomupPoseEstimator(BottomupPoseEstimator):
-    """The toolbox's bottom-up estimator with one switch more: a backbone that is used but not trained.
+    """MMPose's bottom-up estimator with one switch more: a backbone that is used but not trained.
 
     A frozen backbone stays in evaluation mode (its batch norms keep their statistics), keeps no graph, and its
     parameters want no gradient, before an optimizer or DDP sees them. The paper trains its decoder on an AE network
     "which had been trained on COCO" (section 3.3).
 
     A head with a ``check_test_settings`` looks at ``test_cfg`` at construction, so that a misspelt setting does not
-    wait for the first validation; pictures of sizes other than ``test_cfg`` wants are refused with the cure.
+    wait for the first validation; images of sizes other than ``test_cfg`` wants are refused with the cure.
 
     Args:
         freeze_backbone (bool): see above. Defaults to False.
@@ -76,7 +76,7 @@ class FreezableBottomupPoseEstimator(BottomupPoseEstimator):
         return self.neck(x) if self.with_neck else x
 
     def predict(self, inputs: Tensor | tuple[Tensor, ...] | list[Tensor], data_samples: list) -> list:
-        """The toolbox's prediction, after a look at whether the pictures are what ``test_cfg`` wants.
+        """MMPose's prediction, after a look at whether the images are what ``test_cfg`` wants.
 
         Args:
             inputs (Tensor | tuple[Tensor, ...] | list[Tensor]): (B, 3, h, w), preprocessed; with ``multiscale_test``
@@ -101,7 +101,7 @@ class FreezableBottomupPoseEstimator(BottomupPoseEstimator):
         if not self.test_cfg.get('multiscale_test', False):
             if several:
                 raise ValueError(
-                    f'The pipeline gives {len(inputs)} sizes of a picture (aug_scales={scales}), but multiscale_test '
+                    f'The pipeline gives {len(inputs)} sizes of an image (aug_scales={scales}), but multiscale_test '
                     "is off; set multiscale_test=True in the model's test_cfg, or remove aug_scales from "
                     'BottomupResize.'
                 )
@@ -113,7 +113,7 @@ class FreezableBottomupPoseEstimator(BottomupPoseEstimator):
             )
         elif not several or len(inputs) != len(scales) + 1:
             raise ValueError(
-                f'multiscale_test=True with aug_scales={scales} needs {len(scales) + 1} sizes of a picture, but '
+                f'multiscale_test=True with aug_scales={scales} needs {len(scales) + 1} sizes of an image, but '
                 f"{len(inputs) if several else 1} came; use PackPoseScales and, as the model's data_preprocessor, "
                 'PoseScalesPreprocessor.'
             )

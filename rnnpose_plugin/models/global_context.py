@@ -1,7 +1,7 @@
-"""Plain torch: what every cell is told of the whole picture before a pass. Ours, not the paper's.
+"""Plain torch: global context added to the gates of every cell. Not the paper's.
 
-A 3 x 3 ConvLSTM sees a small neighbourhood in a pass, yet whose turn it is, and that nobody is left, are decisions
-about the whole picture. Letters: N images, K keypoints, C feature channels, D hidden channels, H x W cells.
+A 3 x 3 ConvLSTM sees a small neighbourhood in a pass, yet who comes next, and whether anyone is left, are
+decisions about the whole image. Letters: N images, K keypoints, C feature channels, D hidden channels, H x W cells.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .conv_lstm import State
 
 CONTEXTS = ('none', 'pooled', 'read')
-VALUES = 64  # channels in which F is read; a linear layer behind the mean over cells makes 4 D of them anyway
+VALUES = 64  # channels in which F is read; a linear layer maps their mean over cells to 4 D gates anyway
 
 
 class GlobalContext(nn.Module):
@@ -21,10 +21,10 @@ class GlobalContext(nn.Module):
     - ``'none'``: nothing, which is the paper;
     - ``'pooled'``: the global maxima of the hidden states, which also decide on the stop;
     - ``'read'``: these, and F, through a 1 x 1 convolution, averaged where the heatmaps of the pass before peak, so
-      that the next pass knows whose joints it looks for. A joint whose map is empty reads nothing. A step's first pass
-      has only noise to go by and reads F's average over the cells that the noise chose, nothing without noise.
+      that the next pass looks for the joints of that person. A joint with an empty map reads nothing. In the first pass
+      of a step the heatmaps are noise, and the result is F's average weighted by it (nothing without noise).
 
-    The layer that makes gates of them starts at zero: a new network begins as the paper's.
+    The layer that maps them to gates starts at zero: a new network begins as the paper's.
 
     Args:
         kind (str): one of the above.
@@ -50,7 +50,7 @@ class GlobalContext(nn.Module):
             nn.init.zeros_(self.to_gates.bias)
 
     def values(self, features: Tensor) -> Tensor:
-        """What is read from, computed once per image.
+        """The values that are read, computed once per image.
 
         Args:
             features (Tensor): (N, C, H, W).
@@ -61,7 +61,7 @@ class GlobalContext(nn.Module):
         return self.to_values(features) if self.kind == 'read' else features[:, :0]
 
     def forward(self, values: Tensor, states: list[State], heatmaps: Tensor | None) -> list[Tensor] | None:
-        """What is added to the gates of each layer in the next pass.
+        """The context gates of each layer for the next pass.
 
         Args:
             values (Tensor): from :meth:`values`.
@@ -73,11 +73,11 @@ class GlobalContext(nn.Module):
         """
         if self.kind == 'none':
             return None
-        told = [h.amax(dim=(2, 3)) for h, _ in states]
+        parts = [h.amax(dim=(2, 3)) for h, _ in states]
         if self.kind == 'read':
-            # Squared, since what is read should come from the peaks and not from the many cells around zero.
+            # Squared, so that the peaks outweigh the many cells around zero.
             peaks = heatmaps.clamp(min=0).square().flatten(2)
             weights = (peaks / (peaks.sum(dim=2, keepdim=True) + 1e-4)).mean(dim=1)
-            told.append(torch.einsum('np,nvp->nv', weights, values.flatten(2)))
-        gates = self.to_gates(torch.cat(told, dim=1))
+            parts.append(torch.einsum('np,nvp->nv', weights, values.flatten(2)))
+        gates = self.to_gates(torch.cat(parts, dim=1))
         return list(gates[:, :, None, None].split(self.gate_channels, dim=1))

@@ -1,4 +1,4 @@
-"""Plain torch: what LSTM1 and LSTM2 share. It does not import MMPose.
+"""Plain torch: the base class of LSTM1 and LSTM2. It does not import MMPose.
 
 Letters: N images, C feature channels, K keypoints, H x W cells, D hidden channels.
 """
@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from .conv_lstm import ConvLSTM, State
 from .global_context import GlobalContext
 
-# glibc hands blocks above 32 MiB back to the system as soon as they are free, and every page of a new one costs a
+# glibc returns blocks above 32 MiB to the system as soon as they are free, and every page of a new one costs a
 # fault: 8 images of 128 x 128 cells, decoded together on a CPU, took 1.3 times as long as one by one.
 CPU_BLOCK = 2**25
 
 
 class HeatmapLSTM(nn.Module):
-    """What LSTM1 and LSTM2 share: a ConvLSTM on the image's features, a feedback loop, and a convolution to heatmaps.
+    """Base class of LSTM1 and LSTM2: a ConvLSTM on the image's features, a feedback loop, a convolution to heatmaps.
 
     A step consists of ``feedback_passes`` passes through the same ConvLSTM. A pass takes the features, the heatmaps of
     the pass before (in the first one: uniform noise), whatever else is given at this step, and the hidden state; its
@@ -26,7 +26,7 @@ class HeatmapLSTM(nn.Module):
     The output convolution is 1 x 1; the paper says "a convolution layer" and no size.
 
     Two things are not the paper's and off by default: ``layer_strides`` puts layers on coarser grids, see
-    :class:`ConvLSTM`, and ``context`` tells every cell of the whole picture, see :class:`GlobalContext`.
+    :class:`ConvLSTM`, and ``context`` adds global context to the gates, see :class:`GlobalContext`.
 
     Args:
         feature_channels (int): C; the paper's c = 4 stacks x 34 = 136.
@@ -73,11 +73,11 @@ class HeatmapLSTM(nn.Module):
         self.to_heatmaps = nn.Conv2d(hidden_channels[-1], num_keypoints, 1)
 
     def train(self, mode: bool = True) -> HeatmapLSTM:
-        """As in torch. On a CPU the weights of a decoder that is not trained lie in channels-last order.
+        """As in torch. On a CPU the weights are channels-last in eval mode.
 
-        There its convolutions, which take that order from the weights, are 1.4 times as fast at the paper's size. While
-        it trains the order stays the usual one, so that a resumed training repeats the unbroken one to the bit. The
-        device is that of now: after moving the model, call ``eval()`` again.
+        There convolutions, which take the memory format from the weights, are 1.4 times as fast at the paper's size. In
+        training the weights stay contiguous, so that a resumed training repeats the unbroken one to the bit. The
+        format follows the present device: after moving the model, call ``eval()`` again.
 
         Args:
             mode (bool): as in torch. Defaults to True.
@@ -90,7 +90,7 @@ class HeatmapLSTM(nn.Module):
         return self.to(memory_format=torch.contiguous_format if mode or not on_cpu else torch.channels_last)
 
     def start(self, features: Tensor) -> tuple[Tensor, list[State]]:
-        """What is computed once per image, and the empty hidden state.
+        """The static maps, computed once per image, and the empty hidden state.
 
         Args:
             features (Tensor): (N, C, H, W).
@@ -102,7 +102,7 @@ class HeatmapLSTM(nn.Module):
         return static, self.initial_state(static)
 
     def static_maps(self, features: Tensor) -> Tensor:
-        """What is computed once per image: the features' share of the gates, and what the context reads from.
+        """Computed once per image: the features' share of the gates, and the values that the context reads.
 
         Args:
             features (Tensor): (N, C, H, W).
@@ -136,7 +136,7 @@ class HeatmapLSTM(nn.Module):
             features (Tensor): (N, C, H, W), of all.
 
         Returns:
-            int: N, but on a CPU so many that no tensor of theirs is over ``CPU_BLOCK`` bytes, and at least 1.
+            int: N, but on a CPU as many as keep every tensor at or below ``CPU_BLOCK`` bytes, and at least 1.
         """
         if features.device.type != 'cpu':
             return len(features)
@@ -183,7 +183,7 @@ class HeatmapLSTM(nn.Module):
             heatmaps = self.draw_noise(batch, height, width) if first is None else first
         for _ in range(max(self.feedback_passes, 1)):
             fed = [maps for maps in (given, heatmaps if self.feedback_passes else None) if maps is not None]
-            told = self.context(values, states, heatmaps)
-            states = self.lstm(torch.cat(fed, dim=1) if fed else None, states, gates, told)
+            context_gates = self.context(values, states, heatmaps)
+            states = self.lstm(torch.cat(fed, dim=1) if fed else None, states, gates, context_gates)
             heatmaps = self.to_heatmaps(states[-1][0])
         return heatmaps, states

@@ -30,20 +30,21 @@ class HungarianHeatmapLoss(nn.Module):
 
     - too few predicted: ``undercount='confident'`` (a) takes the first z steps whose p >= omega, ``'all'`` (b) all z;
     - too many: ``overcount='first'`` (a') takes the first z of the z^ steps, ``'all'`` (b') all z^. With chunks a
-      surplus step competes only with those of its own chunk: who was assigned earlier is taken (Algorithm 1, line 17).
+      surplus step competes only with those of its own chunk: people assigned earlier are no longer free
+      (Algorithm 1, line 17).
 
     Args:
         undercount (str): ``'confident'`` or ``'all'``. Defaults to ``'confident'``.
         overcount (str): ``'first'`` or ``'all'``. Defaults to ``'first'``.
-        unlabelled (str): what a joint of weight 0 of a matched person asks for: ``'zero'``, an empty map, or
-            ``'ignore'``, nothing (neither in the loss nor in the matching). The paper is silent; AE trains zeros, and
+        unlabelled (str): the target of a joint of weight 0 of a matched person: ``'zero'``, an empty map, or
+            ``'ignore'``, none (neither in the loss nor in the matching). The paper is silent; AE trains zeros, and
             tau then discards the joint. Defaults to ``'zero'``.
         reduction (str): ``'sum'`` over people, joints and cells, which is equation 2, or ``'keypoint_mean'``, that
             divided by K, which weighs heatmaps and stop more evenly. Defaults to ``'sum'``.
         loss_weight (float): factor on the loss. Defaults to 1, as in section 3.2.
         foreground_weight (float): w >= 0; a cell whose target is y counts 1 + w y times. Not the paper's: nearly all
-            cells of a person's maps are empty, so that a new network first learns to show nothing at all, and stays
-            there long. The matching goes by the plain distances. Defaults to 0.
+            cells of a person's maps are empty, so that a new network first learns empty maps, and stays there
+            long. The matching uses the plain distances. Defaults to 0.
 
     Raises:
         ValueError: for an unknown option or a negative weight.
@@ -99,7 +100,8 @@ class HungarianHeatmapLoss(nn.Module):
             keypoint_weights (Tensor): (B, N, K), 0 for joints that are unlabelled or outside the image.
             free (Tensor): (B, N) bool, people there and not assigned in an earlier chunk.
             candidates (Tensor): (B, T) bool, from :meth:`candidates`.
-            mask (Tensor, optional): (B, H, W), 0 in crowd regions and on people without joints: nothing is asked there.
+            mask (Tensor, optional): (B, H, W), 0 in crowd regions and on people without joints; such cells are
+                ignored.
 
         Returns:
             tuple[tuple[Tensor, Tensor, Tensor], Tensor]: image, person and step of each pair; and ``free`` less the
@@ -114,7 +116,7 @@ class HungarianHeatmapLoss(nn.Module):
     def forward(
         self, predicted: Tensor, target: Tensor, keypoint_weights: Tensor, pairs: Pairs, mask: Tensor | None = None
     ) -> Tensor:
-        """Supervise the matched.
+        """Supervise the matched pairs.
 
         Args:
             predicted (Tensor): (B, T, K, H, W).

@@ -1,4 +1,4 @@
-"""Plain torch and scipy: which predicted person is which true one. No gradients; returns index triples.
+"""Plain torch and scipy: assigns predicted people to true ones. No gradients; returns index triples.
 
 Letters: B images, T predicted people (steps), N true people, K keypoints, H x W cells.
 """
@@ -21,8 +21,8 @@ def heatmap_distances(
     Args:
         predicted (Tensor): (B, T, K, H, W).
         target (Tensor): (B, N, K, H, W).
-        mask (Tensor, optional): (B, H, W), 0 where the picture is not annotated; such cells count for nothing.
-        keypoint_weights (Tensor, optional): (B, N, K), 0 for true joints that count for nothing.
+        mask (Tensor, optional): (B, H, W), 0 where the image is not annotated; such cells are ignored.
+        keypoint_weights (Tensor, optional): (B, N, K), 0 for true joints that are ignored.
 
     Returns:
         Tensor: (B, N, T), >= 0.
@@ -59,7 +59,7 @@ def assign(cost: Tensor, free: Tensor, candidates: Tensor) -> tuple[Tensor, Tens
         tuple[Tensor, Tensor, Tensor]: image, true person and step of each pair, int64, on the device of ``cost``.
     """
     B, N, T = cost.shape
-    # Scipy takes no NaN. Whom a diverged map is matched with is no matter: its loss is NaN, and a hook reports that.
+    # Scipy refuses NaN. The match of a diverged map does not matter: its loss is NaN, and InvalidLossHook reports that.
     cost = cost.nan_to_num(nan=1e30, posinf=1e30)
     block = torch.cat([cost.flatten(1), free.to(cost), candidates.to(cost)], dim=1).cpu().numpy()
     costs = block[:, : N * T].reshape(B, N, T)

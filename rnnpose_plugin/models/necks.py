@@ -12,7 +12,11 @@ class StackedFeatures(BaseModule):
 
     For the stacked hourglass every stack outputs 68 channels: 17 heatmaps, 17 tags and 34 intermediate ones, of which
     the paper takes the last 34 of all four stacks: c = 136. For any other backbone it takes one or several feature maps
-    of one size as they are.
+    of one size unchanged.
+
+    Channels 34 to 67 of the last stack get no gradient in AE's training, as in pose-ae-train: AE supervises channels 0
+    to 33, and the intermediate ones of the other stacks are trained only because the next stack reads them. With frozen
+    features a quarter of the paper's c = 136 is therefore untrained, and half of c = 68 taken from one last stack.
 
     Args:
         in_channels (list[int]): channels of each of the backbone's outputs.

@@ -33,17 +33,17 @@ class RecurrentPoseHead(BaseHead):
     Args:
         in_channels (int): channels of the neck's features.
         num_keypoints (int): K.
-        decoder (dict): config of the codec (the toolbox's name for it), an ``InstanceHeatmap``.
+        decoder (dict): config of the codec (MMPose's name for it), an ``InstanceHeatmap``.
         hidden_channels (tuple[int, ...]): of the ConvLSTM layers. Defaults to (68, 34, 17).
         feedback_passes (int): passes per person. Defaults to 2.
         kernel_size (int): of the ConvLSTM's convolutions, odd. Defaults to 3.
-        context (str): what every cell is told of the whole picture: ``'none'`` as in the paper, ``'pooled'`` or
-            ``'read'``, see :class:`GlobalContext`. Defaults to ``'none'``.
+        context (str): global context added to the gates: ``'none'`` as in the paper, ``'pooled'`` or ``'read'``, see
+            :class:`GlobalContext`. Defaults to ``'none'``.
         layer_strides (tuple[int, ...], optional): cells of F along one side of a cell of each layer, see
             :class:`ConvLSTM`. Defaults to None, 1 for all, as in the paper.
         stop_threshold (float): omega, in (0, 1), in training and at inference. Defaults to sigmoid(-1), about 0.27.
         max_instances (int): most people per image, in training (longer sequences are cut) and at inference (with a
-            warning). Defaults to 30, as in the toolbox's AE configs.
+            warning). Defaults to 30, as in MMPose's AE configs.
         max_train_instances (int, optional): ends sequences earlier while training, the paper's "simply stopping after
             only 8 iterations" (section 3.2.1). Defaults to None, ``max_instances``.
         max_surplus (int, optional): while training, the most steps after z + 1. Defaults to None, no limit.
@@ -51,7 +51,7 @@ class RecurrentPoseHead(BaseHead):
             are there and the hidden state goes on detached. None is the whole sequence at once, exact SGD (section
             4.1). Defaults to 8, the paper's.
         second_lstm (dict, optional): arguments of LSTM2, a :class:`SecondLSTM` (section 3.1.2), such as
-            ``dict(order='learned')``; what is given out is then its heatmaps. Defaults to None, a single LSTM.
+            ``dict(order='learned')``; its heatmaps are then the output. Defaults to None, a single LSTM.
         first_lstm_loss (bool): False leaves equation 2 out, so that only LSTM2 is supervised (section 4.1). Defaults to
             True.
         feature_norm (dict, optional): config of the norm before the decoder; None for none. ``num_features`` is filled
@@ -62,7 +62,7 @@ class RecurrentPoseHead(BaseHead):
             for convolutions.
 
     Raises:
-        ValueError: for settings that cannot be.
+        ValueError: for settings out of range or that contradict each other.
     """
 
     _warned_of_ae_maps = False
@@ -114,7 +114,7 @@ class RecurrentPoseHead(BaseHead):
         return features if self.norm is None else self.norm(features)
 
     def forward(self, feats: tuple[Tensor, ...]) -> list[tuple[Tensor, Tensor]]:
-        """The network's output without codec.
+        """The network's output before decoding.
 
         Args:
             feats (tuple[Tensor, ...]): from the neck; the first is F (B, C, H, W).
@@ -127,7 +127,7 @@ class RecurrentPoseHead(BaseHead):
         people, unfinished = self.first_lstm.decode_people(features, self.stop_threshold, self.max_instances)
         if unfinished:
             print_log(
-                f'{len(unfinished)} of {len(people)} images still had people after max_instances='
+                f'{len(unfinished)} of {len(people)} images had not stopped after max_instances='
                 f'{self.max_instances} steps; raise max_instances if that many are expected.',
                 logger='current',
                 level=30,
@@ -137,7 +137,7 @@ class RecurrentPoseHead(BaseHead):
     def predict(
         self, feats: tuple[Tensor, ...], batch_data_samples: list, test_cfg: dict | None = None
     ) -> list[InstanceData] | tuple[list[InstanceData], list[PixelData]]:
-        """Poses in input space, the toolbox's way.
+        """Poses in input space, as MMPose's heads return them.
 
         Args:
             feats (tuple[Tensor, ...]): from the neck; with ``flip_test`` or ``multiscale_test`` lists of them, as
@@ -146,8 +146,8 @@ class RecurrentPoseHead(BaseHead):
                 ``aug_scales`` where the settings need them.
             test_cfg (dict, optional): settings. ``output_heatmaps`` adds the heatmaps; ``flip_test`` and
                 ``multiscale_test`` average over views, whose people are matched first, see :func:`merge_views` for
-                ``unmatched`` and ``match_distance``; ``ae_refinement`` looks joints that were discarded up in the AE
-                maps behind F (section 3.3), see :func:`fill_missing`.
+                ``unmatched`` and ``match_distance``; ``ae_refinement`` fills in discarded joints from the AE maps
+                behind F (section 3.3), see :func:`fill_missing`.
 
         Returns:
             list[InstanceData] | tuple[list[InstanceData], list[PixelData]]: for each image ``keypoints`` (n, K, 2) in
@@ -211,7 +211,7 @@ class RecurrentPoseHead(BaseHead):
     def _decode(
         self, heatmaps: Tensor, stop_probabilities: Tensor, ae_maps: tuple[Tensor, Tensor] | None
     ) -> tuple[InstanceData, Tensor]:
-        """One image's people and their heatmaps, but for those without a single kept joint, who are no poses."""
+        """One image's people and their heatmaps, without those of whom no joint is kept."""
         keypoints, keypoint_scores, scores = self.decoder.decode((heatmaps, stop_probabilities))
         if ae_maps is not None:
             keypoints, keypoint_scores = fill_missing_keypoints(keypoints, keypoint_scores, *ae_maps, self.decoder)
@@ -221,9 +221,9 @@ class RecurrentPoseHead(BaseHead):
 
     @staticmethod
     def _as_pixel_data(heatmaps: Tensor) -> PixelData:
-        heatmaps = heatmaps.float()  # who draws them knows no bfloat16
-        nobody = heatmaps.new_zeros(1, *heatmaps.shape[1:])
-        return PixelData(heatmaps=torch.cat([heatmaps, nobody]).amax(dim=0), instance_heatmaps=heatmaps.flatten(0, 1))
+        heatmaps = heatmaps.float()  # the visualizer does not support bfloat16
+        empty = heatmaps.new_zeros(1, *heatmaps.shape[1:])  # amax needs at least one map
+        return PixelData(heatmaps=torch.cat([heatmaps, empty]).amax(dim=0), instance_heatmaps=heatmaps.flatten(0, 1))
 
     def loss(self, feats: tuple[Tensor, ...], batch_data_samples: list, train_cfg: dict | None = None) -> dict:
         """Losses of a batch; with ``chunk_size`` set, already back-propagated through the LSTMs chunk by chunk.
@@ -240,7 +240,7 @@ class RecurrentPoseHead(BaseHead):
         features = self._features(feats)
         sequence = self._sequence(batch_data_samples, features)
         total, parts = self._backprop(sequence, features)
-        # Without 'loss' in their names the toolbox logs the parts and does not add them to the total again.
+        # Without 'loss' in their names MMPose logs the parts and does not add them to the total again.
         return dict(loss=total, **parts)
 
     def _people_per_chunk(self) -> int | None:

@@ -17,7 +17,7 @@ ORDERS = ('learned', 'random', 'confidence', 'inverse', 'canonical')
 def order_people(
     order: str, heatmaps: Tensor, confidence: Tensor, present: Tensor, generator: torch.Generator | None = None
 ) -> Tensor:
-    """The permutation u in which LSTM2 is shown the people (table 3); those that are not present come last.
+    """The permutation u in which LSTM2 gets the people (table 3); those that are not present come last.
 
     - ``'learned'``: as LSTM1 gave them;
     - ``'random'``: drawn anew for each image;
@@ -35,7 +35,7 @@ def order_people(
         generator (torch.Generator, optional): of the random order. Defaults to torch's global one.
 
     Returns:
-        Tensor: (B, T) int64; ``[b, i]`` is the step shown at place i.
+        Tensor: (B, T) int64; ``[b, i]`` is the step at place i.
     """
     B, T = present.shape
     if order in ('learned', 'inverse'):
@@ -66,12 +66,12 @@ def rearrange(values: Tensor, order: Tensor) -> Tensor:
 class SecondLSTM(HeatmapLSTM):
     """LSTM2: at place i of the chosen order it takes F and that person's heatmaps, and gives them refined.
 
-    It needs no stop probability of its own: it is shown as many people as LSTM1 found. Gradients flow through the
+    It needs no stop probability of its own: it gets as many people as LSTM1 found. Gradients flow through the
     heatmaps into LSTM1.
 
-    Departures, where the paper leaves open how LSTM2 and the chunks of section 3.2.1 go together. While training it is
-    shown the steps that are matched and the order is that within a chunk of T people, since later people do not exist
-    yet when a chunk is back-propagated. At inference it is shown everybody that LSTM1 found, surplus people too, in the
+    Departures, where the paper leaves open how LSTM2 and the chunks of section 3.2.1 go together. While training it
+    gets the steps that are matched, in the order within a chunk of T people, since later people do not exist
+    yet when a chunk is back-propagated. At inference it gets everyone that LSTM1 found, surplus people too, in the
     order of the whole image. For an image of at most T people whose number is right the two are the same.
 
     Args:
@@ -121,7 +121,7 @@ class SecondLSTM(HeatmapLSTM):
     ) -> tuple[Tensor, list[State]]:
         """Training: the people of a chunk, in the chosen order within the chunk.
 
-        An image that has fewer people than the chunk has steps keeps its hidden state when it has shown them all.
+        An image that has fewer people than the chunk has steps keeps its hidden state after its last person.
 
         Args:
             static_maps (Tensor): from :meth:`start`.
@@ -132,16 +132,16 @@ class SecondLSTM(HeatmapLSTM):
 
         Returns:
             tuple[Tensor, list[tuple[Tensor, Tensor]]]: refined heatmaps (B, T, K, H, W), each at its person's step of
-            LSTM1, so that LSTM1's assignment applies (equation 4; what stands where nobody is present means nothing);
-            and the new h and c.
+            LSTM1, so that LSTM1's assignment applies (equation 4; values at steps that are not present have no
+            meaning); and the new h and c.
         """
         order = order_people(self.order, heatmaps, confidence, present)
-        shown, still = rearrange(heatmaps, order), rearrange(present, order)
+        ordered, is_person = rearrange(heatmaps, order), rearrange(present, order)
         refined = []
-        for place in range(shown.shape[1]):
-            maps, new_states = self.run_passes(static_maps, states, given=shown[:, place])
+        for place in range(ordered.shape[1]):
+            maps, new_states = self.run_passes(static_maps, states, given=ordered[:, place])
             refined.append(maps)
-            going_on = still[:, place, None, None, None]
+            going_on = is_person[:, place, None, None, None]
             states = [
                 (torch.where(going_on, new_h, h), torch.where(going_on, new_c, c))
                 for (new_h, new_c), (h, c) in zip(new_states, states)
@@ -155,7 +155,7 @@ class SecondLSTM(HeatmapLSTM):
         """Inference: the people that LSTM1 found, all of an image in the chosen order.
 
         Noise and random order come from their own seed, the same for every image of the batch, so an image's poses
-        depend on neither its neighbours nor what ran before. An image that has shown all its people leaves the batch.
+        depend on neither its neighbours nor what ran before. An image leaves the batch after its last person.
 
         Args:
             features (Tensor): (B, C, H, W).
@@ -163,7 +163,7 @@ class SecondLSTM(HeatmapLSTM):
             seed (int): of noise and random order. Defaults to 0.
 
         Returns:
-            list[tuple[Tensor, Tensor]]: as ``people``, refined and in the order in which they were shown.
+            list[tuple[Tensor, Tensor]]: as ``people``, refined and in the chosen order.
         """
         size = self.images_at_once(features)
         groups = zip(features.split(size), (people[i : i + size] for i in range(0, len(people), size)))
@@ -172,26 +172,26 @@ class SecondLSTM(HeatmapLSTM):
     def _refine_group(
         self, features: Tensor, people: list[tuple[Tensor, Tensor]], seed: int
     ) -> list[tuple[Tensor, Tensor]]:
-        shown = [self._in_order(*found, seed) for found in people]
-        images = [image for image, (_, probabilities) in enumerate(shown) if len(probabilities)]
+        ordered = [self._in_order(*found, seed) for found in people]
+        images = [image for image, (_, probabilities) in enumerate(ordered) if len(probabilities)]
         static_maps, states = self.start(features[images])
         generator = torch.Generator(features.device).manual_seed(seed)
         refined = [[] for _ in people]
-        for place in range(max((len(probabilities) for _, probabilities in shown), default=0)):
-            going_on = [row for row, image in enumerate(images) if place < len(shown[image][1])]
+        for place in range(max((len(probabilities) for _, probabilities in ordered), default=0)):
+            going_on = [row for row, image in enumerate(images) if place < len(ordered[image][1])]
             if len(going_on) < len(images):
                 images = [images[row] for row in going_on]
                 rows = torch.tensor(going_on, device=features.device)  # as in FirstLSTM
                 static_maps = static_maps[rows]
                 states = [(h[rows], c[rows]) for h, c in states]
             noise = self.draw_noise(1, *features.shape[-2:], generator).expand(len(images), -1, -1, -1)
-            given = torch.stack([shown[image][0][place] for image in images])
+            given = torch.stack([ordered[image][0][place] for image in images])
             heatmaps, states = self.run_passes(static_maps, states, noise, given)
             for row, image in enumerate(images):
                 refined[image].append(heatmaps[row])
         return [
             (torch.stack(maps) if maps else heatmaps, probabilities)
-            for maps, (heatmaps, probabilities) in zip(refined, shown)
+            for maps, (heatmaps, probabilities) in zip(refined, ordered)
         ]
 
     def _in_order(self, heatmaps: Tensor, probabilities: Tensor, seed: int) -> tuple[Tensor, Tensor]:

@@ -10,20 +10,20 @@ from mmpose.registry import MODELS
 
 @MODELS.register_module()
 class LoadableSwinTransformer(SwinTransformer):
-    """The toolbox's Swin, repaired so that weights given by ``init_cfg`` arrive. Its arguments are the same.
+    """MMPose's Swin, repaired so that weights given by ``init_cfg`` arrive. Its arguments are the same.
 
     MMPose 1.3.2 takes the original release's file, ``{'model': weights}``, for the weights themselves, and expects no
-    ``backbone.`` where its converter has just put one: no tensor is loaded, and a line in the log is all one is told.
+    ``backbone.`` where its converter has just put one: no tensor is loaded, and only a line in the log says so.
     """
 
     def init_weights(self, pretrained: str | None = None) -> None:
-        """Load the weights of ``init_cfg``, else initialise as the toolbox does.
+        """Load the weights of ``init_cfg``, else initialise as MMPose does.
 
         Args:
-            pretrained (str, optional): unused, as in the toolbox. Defaults to None.
+            pretrained (str, optional): unused, as in MMPose. Defaults to None.
 
         Raises:
-            ValueError: if the file lacks weights other than the norms behind each stage, which only the toolbox has.
+            ValueError: if the file lacks weights other than the norms behind each stage, which only MMPose has.
         """
         if not isinstance(self.init_cfg, dict) or self.init_cfg['type'] != 'Pretrained':
             super().init_weights()
@@ -39,5 +39,5 @@ class LoadableSwinTransformer(SwinTransformer):
         if absent:
             raise ValueError(
                 f'{path} lacks {len(absent)} weights of this Swin, such as {absent[0]}; use convert_weights=True for '
-                "files of the original release and False for the toolbox's, and the depths the file was made with."
+                "files of the original release and False for MMPose's, and the depths the file was made with."
             )

@@ -1,4 +1,4 @@
-"""Plain torch: the training algorithm (Algorithm 1), chunk by chunk. It knows nothing of MMPose or of optimizers.
+"""Plain torch: the training algorithm (Algorithm 1), chunk by chunk. It does not depend on MMPose or on optimizers.
 
 Letters: B images, T steps of a chunk, N true people, K keypoints, H x W cells; z and z^ as in equation 1.
 """
@@ -18,12 +18,12 @@ from .second_lstm import SecondLSTM
 
 @dataclass
 class Targets:
-    """What a batch of images is supervised with.
+    """The targets of a batch of images.
 
     Args:
         heatmaps (Tensor): (B, N, K, H, W), people beyond an image's count all zero.
         keypoint_weights (Tensor): (B, N, K).
-        counts (list[int]): z of each image; on the host, so that how far to run is known without asking the device.
+        counts (list[int]): z of each image; on the host, so that the length is known without a device sync.
         mask (Tensor, optional): (B, H, W), 0 where nothing is annotated.
     """
 
@@ -56,14 +56,14 @@ class SequenceRules:
 
 
 class TrainingSequence:
-    """Runs the decoder over a batch and yields the loss of one chunk after the other.
+    """Runs LSTM1 and LSTM2 over a batch and yields the loss of one chunk after the other.
 
     Every image of the batch keeps its own length |p| = max(z^, z) + 1 and its own matching; images that are finished
-    step along and count for nothing. Between chunks the hidden state is kept but detached (section 3.2.1).
+    step along and are masked out. Between chunks the hidden state is kept but detached (section 3.2.1).
 
     Departure: a chunk ends after T people or with the sequence. Line 10 of Algorithm 1 also ends one at every step with
     p < omega, which in the middle of a sequence (z^ < z) would cut gradients after single steps, at different steps in
-    the images of a batch, and would need the host's attention at every step.
+    the images of a batch, and would need a device sync at every step.
 
     Args:
         first_lstm (FirstLSTM): LSTM1.
@@ -92,7 +92,7 @@ class TrainingSequence:
         self.steps_done, self.done = 0, False
 
     def parameters(self) -> list[nn.Parameter]:
-        """What the chunks train: both LSTMs.
+        """The parameters that the chunks train.
 
         Returns:
             list[nn.Parameter]: LSTM1's, then LSTM2's.
@@ -100,7 +100,7 @@ class TrainingSequence:
         return [*self.first_lstm.parameters(), *(self.second_lstm.parameters() if self.second_lstm else [])]
 
     def static_maps(self, features: Tensor) -> list[Tensor]:
-        """What is computed once per image, see :meth:`HeatmapLSTM.static_maps`.
+        """Computed once per image, see :meth:`HeatmapLSTM.static_maps`.
 
         Args:
             features (Tensor): (B, C, H, W).
@@ -111,7 +111,7 @@ class TrainingSequence:
         return [part.static_maps(features) for part in (self.first_lstm, self.second_lstm) if part]
 
     def chunks(self, *static_maps: Tensor) -> Iterator[dict[str, Tensor]]:
-        """Algorithm 1, lines 1 to 19, but for the optimizer. ``done`` tells whether the last chunk has been run.
+        """Algorithm 1, lines 1 to 19, but for the optimizer. ``done`` is true after the last chunk.
 
         Args:
             *static_maps (Tensor): from :meth:`static_maps`.
@@ -134,20 +134,20 @@ class TrainingSequence:
         """
         yield from self._chunks(lambda: self.static_maps(features))
 
-    def _chunks(self, gates_of_now: Callable[[], list[Tensor]]) -> Iterator[dict[str, Tensor]]:
-        gates = gates_of_now()
+    def _chunks(self, compute_gates: Callable[[], list[Tensor]]) -> Iterator[dict[str, Tensor]]:
+        gates = compute_gates()
         states = self._start(gates)
         while True:
             states[0], chunk = self._run_chunk(gates[0], states[0])
             if self.second_lstm is not None:
-                chunk['refined'], states[1] = self.second_lstm.refine_chunk(
+                chunk['second_lstm_heatmaps'], states[1] = self.second_lstm.refine_chunk(
                     gates[1], states[1], chunk['heatmaps'], chunk['logits'], chunk['candidates']
                 )
             yield self._losses(chunk)
             if self.done:
                 return
             states = [[(h.detach(), c.detach()) for h, c in part] for part in states]
-            gates = gates_of_now()
+            gates = compute_gates()
 
     def _start(self, static_maps: list[Tensor]) -> list[list[State]]:
         batch, device = len(static_maps[0]), static_maps[0].device
@@ -157,12 +157,12 @@ class TrainingSequence:
         self.free = torch.arange(self.targets.heatmaps.shape[1], device=device) < self.z[:, None]
         self.not_stopped = torch.ones(batch, dtype=torch.bool, device=device)
         self.running = self.not_stopped
-        # Every image runs to z + 1 at least, so until the largest is there nobody needs to ask the device.
+        # Every image runs to z + 1 at least, so no device sync is needed before the largest z.
         self.steps_sure = min(max(counts) + 1, self.rules.max_steps)
         parts = [part for part in (self.first_lstm, self.second_lstm) if part]
         return [part.initial_state(maps) for part, maps in zip(parts, static_maps)]
 
-    def _anyone_running(self) -> bool:
+    def _any_running(self) -> bool:
         if self.steps_done < self.steps_sure:
             return True
         return self.steps_done < self.rules.max_steps and bool(self.running.any())
@@ -173,14 +173,14 @@ class TrainingSequence:
         size = self.rules.chunk_size or self.rules.max_steps
         while not self.done and len(columns['logits']) < size:
             heatmaps, logits, states = self.first_lstm.step(static_maps, states)
-            values = self._keep_count(logits.detach())
+            values = self._advance(logits.detach())
             for name, value in dict(values, heatmaps=heatmaps, logits=logits).items():
                 columns[name].append(value)
-            self.done = not self._anyone_running()
+            self.done = not self._any_running()
         return states, {name: torch.stack(values, dim=1) for name, values in columns.items()}
 
-    def _keep_count(self, logits: Tensor) -> dict[str, Tensor]:
-        """Who still runs, who counts as a person, who is matched at this step; moves on to the next one."""
+    def _advance(self, logits: Tensor) -> dict[str, Tensor]:
+        """Masks of this step: images that still run, steps that are people, steps that are matched."""
         self.steps_done += 1
         t, z = self.steps_done, self.z
         running, is_person = self.running, t <= z
@@ -198,7 +198,7 @@ class TrainingSequence:
         truth = targets.heatmaps, targets.keypoint_weights
         outputs = {'heatmap': chunk['heatmaps']} if self.rules.first_lstm_loss else {}
         if self.second_lstm is not None:
-            outputs['second_lstm_heatmap'] = chunk['refined']
+            outputs['second_lstm_heatmap'] = chunk['second_lstm_heatmaps']
         # Equation 4 is supervised by the assignment of equation 2: each person's true one is the same in both.
         matched_by = next(iter(outputs.values()))
         pairs, self.free = self.heatmap_loss.match(matched_by, *truth, self.free, chunk['candidates'], targets.mask)

@@ -1,4 +1,4 @@
-"""Plain torch: one sequence of people out of those that several views of an image gave (test-time augmentation).
+"""Plain torch: merges the people found in several views of an image (test-time augmentation).
 
 A view is the image itself, mirrored, or at another scale. Each finds other people, in another order.
 
@@ -19,7 +19,7 @@ UNMATCHED = ('keep', 'drop')
 
 @dataclass
 class View:
-    """What the network saw of a batch in one view.
+    """A batch in one view.
 
     Args:
         feats (tuple[Tensor, ...]): from the neck.
@@ -35,7 +35,7 @@ class View:
 def list_views(
     feats: tuple | list, input_size: tuple[int, int], flip_test: bool, aug_scales: list[float]
 ) -> list[View]:
-    """The toolbox's nested features as a flat list; the first is the image as it is, at its own scale.
+    """MMPose's nested features as a flat list; the first is the image itself, at its own scale.
 
     Args:
         feats (tuple | list): of one view; with ``aug_scales`` a list with one for each scale, 1 first; with
@@ -61,7 +61,7 @@ def check_merging(unmatched: str, match_distance: float) -> None:
     """Refuse settings that :func:`merge_views` cannot work with.
 
     Args:
-        unmatched (str): what becomes of people whom only one view shows.
+        unmatched (str): how people found in a single view are treated.
         match_distance (float): below which two people are the same.
 
     Raises:
@@ -81,20 +81,20 @@ def merge_views(
 ) -> tuple[Tensor, Tensor]:
     """One image's people, averaged over the views.
 
-    Every view is matched in turn with the people collected from those before it, by the averages so far. Whom it shows
-    for the first time is collected too, so that later views can match them.
+    Every view is matched in turn with the people collected from those before it, by the averages so far. New people
+    are collected too, so that later views can match them.
 
     Args:
         views (list[tuple[Tensor, Tensor]]): of each view, at least one, the heatmaps (n_v, K, H, W) and stop
             probabilities (n_v,) in [0, 1]; all mirrored back (:func:`mirror_people`) and on the same cells.
-        unmatched (str): ``'keep'`` or ``'drop'`` people whom only one view shows. Defaults to ``'keep'``.
+        unmatched (str): ``'keep'`` or ``'drop'`` people found in a single view. Defaults to ``'keep'``.
         match_distance (float): in (0, 1]; two people are the same only if their distance, relative to that of disjoint
             heatmaps of the same norms, is below it: 0 for equal maps, 1 for disjoint ones. Defaults to 0.8.
 
     Returns:
         tuple[Tensor, Tensor]: heatmaps (n, K, H, W), the mean over the views that show the person, and stop
         probabilities (n,), the mean over all V views, of which those without the person count 0. Both are float32, in
-        the order of the first view, then newcomers. A single view is returned as it is.
+        the order of the first view, then new ones. A single view is returned unchanged.
 
     Raises:
         ValueError: as :func:`check_merging`.
@@ -106,12 +106,12 @@ def merge_views(
     counts = torch.ones_like(stops)
     for heatmaps, probabilities in views[1:]:
         heatmaps, probabilities = heatmaps.float(), probabilities.float()
-        shown = torch.ones_like(probabilities)
+        ones = torch.ones_like(probabilities)
         person, step = _same_people(sums / counts[:, None, None, None], heatmaps, match_distance)
-        new = shown.index_fill(0, step, 0) > 0
+        new = ones.index_fill(0, step, 0) > 0
         sums = torch.cat([sums.index_add(0, person, heatmaps[step]), heatmaps[new]])
         stops = torch.cat([stops.index_add(0, person, probabilities[step]), probabilities[new]])
-        counts = torch.cat([counts.index_add(0, person, shown[step]), shown[new]])
+        counts = torch.cat([counts.index_add(0, person, ones[step]), ones[new]])
     kept = counts > (1 if unmatched == 'drop' else 0)
     return (sums / counts[:, None, None, None])[kept], (stops / len(views))[kept]
 
@@ -122,7 +122,7 @@ def _same_people(collected: Tensor, heatmaps: Tensor, match_distance: float) -> 
     disjoint = (squares[0][:, None] + squares[1]).sqrt().sum(-1)
     # All-zero maps are equal: 0 / tiny.
     relative = heatmap_distances(heatmaps[None], collected[None])[0] / disjoint.clamp(min=1e-12)
-    # Pairs that do not count all cost the same, or they would sway whom the others get.
+    # Pairs that do not count all cost the same, or they would change the other pairs.
     cost = relative.clamp(max=match_distance)[None]
     _, person, step = assign(cost, cost.new_ones(1, len(collected)), cost.new_ones(1, len(heatmaps)))
     same = relative[person, step] < match_distance

@@ -122,7 +122,7 @@ def test_weights_of_the_losses():
 
 
 @pytest.mark.parametrize('others', [[], [1], [2, 3]])
-def test_an_image_with_nobody_asks_for_empty_heatmaps_only(others):
+def test_an_image_without_people_has_empty_targets(others):
     head, data = build(), [sample(0), *map(sample, others)]
     stacks = [torch.randn(len(data), 2 * K, 12, 16, requires_grad=True) for _ in range(2)]
     losses = head.loss(stacks, data)
@@ -287,7 +287,7 @@ def test_several_scales_are_a_loop_over_them(kind, flip, align_corners):
         assert_same([pose], [expected])
 
 
-def test_what_mmposes_own_head_cannot():
+def test_failures_of_mmposes_own_head():
     """Why this module is there; when one of these fails, its line can go."""
     head = twin_of(build('TrainableAEHead'))
     (pair,), data = features((12, 16)), [sample(), sample()]
@@ -352,7 +352,7 @@ def test_one_tag_for_all_joints_is_k_equal_ones(tag_dim, kind):
     assert_same(*poses, atol=1e-3)
 
 
-def test_what_does_not_fit_is_told():
+def test_what_does_not_fit_is_refused():
     head, data = build(), [sample(), sample()]
     maps = torch.rand(2, 2 * K, 12, 16)
     with pytest.raises(ValueError, match='are 10 channels, but the backbone outputs 9; set .*out_channels'):

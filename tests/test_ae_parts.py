@@ -79,7 +79,7 @@ def test_every_stack_is_supervised():
         torch.testing.assert_close(losses[name], value, rtol=1e-4, atol=1e-5)
 
 
-def test_masked_cells_ask_for_no_heatmap():
+def test_masked_cells_are_not_supervised():
     head, stack = build_head(), torch.randn(2, 40, 16, 16)
     mask = torch.ones(1, 16, 16, dtype=torch.bool)
     mask[0, :8] = False

@@ -22,7 +22,7 @@ def scene(n, tag_maps, seed):
     return cells, scores.masked_fill(missing, 0), heatmaps, tags
 
 
-def test_nobody():
+def test_no_people():
     _, _, heatmaps, tags = scene(1, 1, 0)
     cells, scores = fill_missing(torch.zeros(0, K, 2), torch.zeros(0, K), heatmaps, tags, 0.1)
     assert cells.shape == (0, K, 2) and scores.shape == (0, K)

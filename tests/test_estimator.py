@@ -122,7 +122,7 @@ def test_reduced_precision_is_used_and_changes_little(head, settings):
     assert 0 < (exact - reduced).abs().max() < 0.05 * exact.abs().max()  # bfloat16 has 8 bits: 0.4 % an operation
 
 
-def test_settings_that_mean_nothing_are_refused():
+def test_meaningless_settings_are_refused():
     with pytest.raises(ValueError, match="precision is 'half'; use one of"):
         build(precision='half')
     with pytest.raises(ValueError, match="freeze_backbone is 'no'; use True or False"):

@@ -122,7 +122,7 @@ def test_a_new_network_begins_as_the_papers(context):
 
 
 @pytest.mark.parametrize('context', ['pooled', 'read'])
-def test_a_far_cell_matters_within_one_step(context):
+def test_a_far_cell_has_influence_within_one_step(context):
     """What the paper's network cannot: two passes of two layers of 3 x 3 see 4 cells and the heatmaps' one more."""
 
     def corner(context: str, value: float) -> torch.Tensor:
@@ -136,7 +136,7 @@ def test_a_far_cell_matters_within_one_step(context):
 
 
 @pytest.mark.parametrize('settings', [dict(context='read'), dict(COARSE), dict(COARSE, context='read')])
-def test_images_of_a_batch_do_not_know_of_each_other(settings):
+def test_images_of_a_batch_are_independent(settings):
     decoder = make(**settings)
     features = 3 * torch.randn(5, C, H, W)
     everyone, _ = decoder.decode_people(features, 1e-9, 4)
@@ -149,7 +149,7 @@ def test_images_of_a_batch_do_not_know_of_each_other(settings):
         torch.testing.assert_close(probabilities, p, rtol=1e-4, atol=1e-5)
 
 
-def test_lstm2_knows_both():
+def test_lstm2_supports_context_and_strides():
     torch.manual_seed(0)
     second_lstm = SecondLSTM(C, K, (6, 5, 4), feedback_passes=2, context='read', layer_strides=(1, 4, 1)).eval()
     features, people = torch.randn(1, C, H, W), [(torch.rand(3, K, H, W), torch.rand(3))]
@@ -182,7 +182,7 @@ def test_grids_that_do_not_divide_are_named_with_the_cure():
         make(**COARSE).start(torch.zeros(1, C, 10, 12))
 
 
-def test_the_head_hands_them_on():
+def test_the_head_passes_context_and_strides_on():
     codec = dict(type='InstanceHeatmap', input_size=(64, 64), heatmap_size=(16, 16))
     head = MODELS.build(
         dict(

@@ -36,14 +36,14 @@ def test_no_people_and_no_heatmaps():
     assert (keypoints.shape, keypoint_scores.shape, scores.shape) == ((0, K, 2), (0, K), (0,))
 
 
-def test_the_corners_of_the_picture_are_the_corners_of_the_map():
+def test_the_corners_of_the_image_are_the_corners_of_the_map():
     codec = make()
     corners = np.array([[-0.5, -0.5], [63.5, 47.5]])
     np.testing.assert_allclose(codec.to_cells(corners), [[-0.5, -0.5], [15.5, 11.5]])
     np.testing.assert_allclose(codec.to_pixels(codec.to_cells(corners)), corners)
 
 
-def test_mirroring_the_picture_mirrors_the_cells():
+def test_mirroring_the_image_mirrors_the_cells():
     codec, joints = make(), random_joints(5, np.random.default_rng(0))
     mirrored = joints * [-1, 1] + [63, 0]
     np.testing.assert_allclose(codec.to_cells(mirrored)[..., 0], 15 - codec.to_cells(joints)[..., 0], atol=1e-5)
@@ -118,7 +118,7 @@ def test_parabola_refinement_is_exact_away_from_the_border():
     assert np.abs(keypoints - joints)[inner].max() < 1e-4
 
 
-def test_quarter_refinement_equals_the_toolbox():
+def test_quarter_refinement_equals_mmposes():
     codec, heatmaps = make(), torch.rand(40, K, 12, 16, generator=torch.Generator().manual_seed(0))
     plain, _, _ = make(refinement='none').decode((heatmaps, torch.ones(40)))
     refined, _, _ = codec.decode((heatmaps, torch.ones(40)))
@@ -169,7 +169,7 @@ def large(scale=1, **settings):
 
 
 @pytest.mark.parametrize('scale', SCALES)
-def test_the_toolbox_takes_pixel_p_to_scale_times_p(scale):
+def test_mmpose_takes_pixel_p_to_scale_times_p(scale):
     # What resample rests on. The image is a ramp of the pixel index along x, or along y, in the 128 x 96 input.
     for axis in range(2):
         ramp = np.broadcast_to(np.indices((96, 128))[1 - axis][..., None], (96, 128, 3)).astype(np.float32)
@@ -183,7 +183,7 @@ def test_the_toolbox_takes_pixel_p_to_scale_times_p(scale):
 
 
 @pytest.mark.parametrize('scale', SCALES)
-def test_resampling_reads_the_same_place_of_the_picture(scale):
+def test_resampling_reads_the_same_place_of_the_image(scale):
     # Bilinear interpolation is exact on a ramp, here of the base image's pixels; up to the outermost cell centres.
     (base, _), (view, size) = large(), large(scale)
     x, y = (view.to_pixels(torch.arange(n, dtype=torch.float32)) / scale for n in view.heatmap_size)
@@ -200,7 +200,7 @@ def test_resampling_reads_the_same_place_of_the_picture(scale):
 
 
 @pytest.mark.parametrize('scale', SCALES)
-def test_joints_seen_at_another_scale_are_found_where_they_are(scale):
+def test_joints_at_another_scale_are_found_at_their_place(scale):
     (base, _), (view, size) = large(refinement='parabola'), large(scale)
     joints = np.random.default_rng(4).uniform([24, 24], [100, 70], size=(200, K, 2)).astype(np.float32)
     labels = view.to_cells(torch.from_numpy(joints) * scale)
@@ -221,7 +221,7 @@ def test_joints_seen_at_another_scale_are_found_where_they_are(scale):
     assert np.abs(errors).mean() < np.abs(worse).mean()
 
 
-def test_a_view_of_the_same_size_and_one_with_nobody():
+def test_a_view_of_the_same_size_and_one_without_people():
     base, size = large()
     maps = torch.rand(2, K, 24, 32)
     assert base.resample(maps, size) is maps

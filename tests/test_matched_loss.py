@@ -67,7 +67,7 @@ def test_assigned_people_are_no_longer_free():
     assert free.sum() == 1 and loss > 0  # the second time another person is assigned
 
 
-def test_masked_cells_ask_for_nothing():
+def test_masked_cells_are_not_supervised():
     predicted, target = people(1, 0), people(1, 1)
     mask = torch.ones(1, H, W)
     mask[0, 1:] = 0
@@ -75,7 +75,7 @@ def test_masked_cells_ask_for_nothing():
     assert loss.item() == pytest.approx((target - predicted)[..., 0, :].square().sum().item(), rel=1e-5)
 
 
-def test_unlabelled_joints_ask_for_zeros_or_for_nothing():
+def test_unlabelled_joints_have_empty_targets_or_none():
     predicted, target, weights = people(1, 0), people(1, 1), torch.tensor([[[1.0, 0.0, 1.0]]])
     target[0, 0, 1] = 0
     zero, _ = call(HungarianHeatmapLoss(), predicted, target, weights)

@@ -44,7 +44,7 @@ def test_equal_maps_have_distance_zero_and_no_nan():
     assert cost.diagonal(dim1=1, dim2=2).abs().max() < 0.02 and cost.isfinite().all()
 
 
-def test_masked_cells_and_unlabelled_joints_count_for_nothing():
+def test_masked_cells_and_unlabelled_joints_are_ignored():
     predicted, target = maps(2)
     mask = torch.ones(B, H, W)
     mask[0, :3] = 0
@@ -80,7 +80,7 @@ def test_assignment_equals_brute_force(people, steps):
     assert cost[image, person, step].sum().item() == pytest.approx(best_by_permutation(cost[0]) if people else 0)
 
 
-def test_every_image_on_its_own_and_only_who_may():
+def test_images_are_matched_separately_and_candidates_only():
     cost = torch.rand(2, 3, 4, generator=torch.Generator().manual_seed(0))
     free = torch.tensor([[True, False, True], [False, False, False]])
     candidates = torch.tensor([[False, True, True, True], [True, True, True, True]])
@@ -100,7 +100,7 @@ def test_no_gradient_and_one_transfer(monkeypatch):
     assert len(transfers) == 1
 
 
-def test_diverged_heatmaps_are_matched_with_whoever_is_left():
+def test_diverged_heatmaps_get_the_people_that_are_left():
     cost = torch.tensor([[[float('nan'), 1.0], [2.0, float('inf')]]])
     image, person, step = assign(cost, torch.ones(1, 2).bool(), torch.ones(1, 2).bool())
     assert sorted(zip(person.tolist(), step.tolist())) == [(0, 1), (1, 0)]

@@ -42,8 +42,26 @@ def test_ranges_that_do_not_fit_are_refused_at_construction(settings, words):
         StackedFeatures(**settings)
 
 
-def test_outputs_that_are_not_as_announced_are_named():
+def test_outputs_that_differ_from_in_channels_are_named():
     with pytest.raises(ValueError, match=r'\[34\].*in_channels is \[68\]'):
         StackedFeatures([68])(outputs([34]))
     with pytest.raises(ValueError, match='in_index'):
         StackedFeatures([8, 8])([torch.zeros(1, 8, 4, 4), torch.zeros(1, 8, 2, 2)])
+
+
+def test_ae_training_gives_the_last_channels_of_the_last_stack_no_gradient():
+    """AE supervises the first 34 channels of each stack; the others are trained where a later stack reads them."""
+    torch.manual_seed(0)
+    backbone = MODELS.build(
+        dict(
+            type='HourglassAENet',
+            num_stacks=2,
+            downsample_times=1,
+            out_channels=68,
+            stage_channels=(8, 8),
+            feat_channels=8,
+        )
+    )
+    sum(stack[:, :34].square().mean() for stack in backbone(torch.randn(1, 3, 32, 32))).backward()
+    first, last = (convolution.conv.weight.grad[34:].abs().sum() for convolution in backbone.out_convs)
+    assert first > 0 and last == 0

@@ -93,7 +93,7 @@ def test_the_parts_are_logged_and_not_added_twice():
     assert {'heatmap', 'stop'} <= set(log)
 
 
-def test_masked_pictures_ask_for_less_and_missing_masks_for_everything():
+def test_masked_images_are_supervised_less_and_missing_masks_mean_everywhere():
     head, masked = build(), sample(2)
     masked.gt_fields.heatmap_mask[:] = False
     torch.manual_seed(2)

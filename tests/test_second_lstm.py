@@ -64,7 +64,7 @@ def test_random_order_is_drawn_for_each_image_and_keeps_absent_people_last():
 
 
 @pytest.mark.parametrize('order', ORDERS)
-def test_nobody_has_an_order_too(order):
+def test_an_order_of_no_people(order):
     assert order_people(order, torch.zeros(2, 0, K, H, W), torch.zeros(2, 0), torch.zeros(2, 0).bool()).shape == (2, 0)
 
 
@@ -114,7 +114,7 @@ def test_inference_equals_plain_cells_image_by_image(order, passes):
 
 
 @torch.no_grad()
-def test_inference_of_an_image_depends_on_no_neighbour():
+def test_inference_of_an_image_is_independent_of_its_batch():
     second_lstm, features = make('random', 2), torch.randn(3, C, H, W)
     second_lstm.noise = 0.1
     people = [(torch.rand(n, K, H, W), torch.rand(n)) for n in (3, 1, 4)]
@@ -147,7 +147,7 @@ def test_images_are_refined_in_groups_that_fit_a_block(monkeypatch):
 
 
 @pytest.mark.parametrize('order', ['learned', 'inverse', 'confidence', 'canonical'])
-def test_chunks_show_each_image_its_own_people_and_keep_its_state(order):
+def test_chunks_refine_each_images_own_people_and_keep_its_state(order):
     """Two chunks of three steps, in which the images have other numbers of people."""
     second_lstm, features = make(order, 1), torch.randn(3, C, H, W)
     static_gates, states = second_lstm.start(features)

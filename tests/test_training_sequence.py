@@ -137,7 +137,7 @@ def test_surplus_steps_are_capped():
     assert run([[YES, NO]], [1], max_steps=9)[0].steps_done == 2
 
 
-def test_how_far_to_run_asks_the_device_only_beyond_the_largest_image(monkeypatch):
+def test_a_device_sync_is_needed_only_beyond_the_largest_image(monkeypatch):
     asked, ask = [], torch.Tensor.__bool__
     monkeypatch.setattr(torch.Tensor, '__bool__', lambda self: asked.append(1) or ask(self))
     run([[YES] * 6 + [NO]], [6])

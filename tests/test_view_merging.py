@@ -39,7 +39,7 @@ def assert_same(found, expected):
     torch.testing.assert_close(found[1], expected[1], rtol=0, atol=1e-6)
 
 
-def test_views_with_nobody():
+def test_views_without_people():
     no_people = torch.zeros(0, K, H, W), torch.zeros(0)
     heatmaps, probabilities = merge_views([no_people, no_people, no_people])
     assert heatmaps.shape == (0, K, H, W) and probabilities.shape == (0,)
@@ -57,7 +57,7 @@ def test_all_zero_heatmaps_give_no_nan():
     assert len(heatmaps) == 4 and heatmaps.isfinite().all() and probabilities.isfinite().all()
 
 
-def test_a_diverged_person_is_nobody_elses_match():
+def test_a_diverged_person_is_matched_with_no_one():
     two_people = people(2, 0)
     diverged = two_people[0].clone(), two_people[1]
     diverged[0][1] = float('nan')
@@ -66,7 +66,7 @@ def test_a_diverged_person_is_nobody_elses_match():
 
 
 @pytest.mark.parametrize('unmatched', UNMATCHED)
-def test_a_single_view_is_returned_as_it_is(unmatched):
+def test_a_single_view_is_returned_unchanged(unmatched):
     view = people(3, 0)
     heatmaps, probabilities = merge_views([view], unmatched)
     assert heatmaps is view[0] and probabilities is view[1]
@@ -166,7 +166,7 @@ def test_half_of_the_joints_elsewhere_is_the_limit():
     assert len(merge_views(views, match_distance=0.49)[1]) == 2
 
 
-def test_a_pair_that_does_not_count_does_not_sway_the_others():
+def test_a_pair_over_the_limit_does_not_change_the_others():
     # One joint on two cells: people are directions in a plane (heatmaps may be negative), and the relative distance is
     # sqrt(2) sin(angle / 2). First: 0 and 83 degrees; second: 24 and -74. The least total is that of 0 with -74 and 83
     # with 24 degrees (0.85 + 0.70); 0 with 24 and 83 with -74 has 0.29 + 1.39. At 0.8 only 0.29 and 0.70 count, and
@@ -189,7 +189,7 @@ def test_later_views_meet_the_average_and_weigh_no_more():
     torch.testing.assert_close(probabilities, a[1] * 1.5 / 3)
 
 
-def test_the_order_is_that_of_the_first_view_then_newcomers():
+def test_the_order_is_that_of_the_first_view_then_new_people():
     heatmaps, _ = crowd = people(5, 5)
     views = [tuple(part[who] for part in crowd) for who in ([2, 0], [0, 4, 2, 1], [3, 1])]
     torch.testing.assert_close(merge_views(views)[0], heatmaps[[2, 0, 4, 1, 3]], rtol=0, atol=1e-6)

@@ -152,7 +152,7 @@ def test_views_together_show_no_more_than_max_instances():
     assert poses.bbox_scores.min() >= np.sort(all_of_them.bbox_scores)[2] - 1e-6
 
 
-def test_nobody_in_any_view():
+def test_no_people_in_any_view():
     head = build()
     head.first_lstm.to_stop.bias.data.fill_(-99)
     feats = [[features(), features()], [features(size=(12, 16)), features(size=(12, 16))]]
@@ -168,7 +168,7 @@ def ae_maps(seed=0, size=(6, 8)):
     return torch.cat([torch.rand(1, K, *size, generator=generator), tags], dim=1)
 
 
-def test_discarded_joints_are_looked_up_in_the_ae_maps():
+def test_discarded_joints_are_filled_in_from_the_ae_maps():
     head, base, maps = head_with_scripted_people(), three_people(), ae_maps()
     base[:, [0, K + 1, K + 2]] = 0.001  # below tau
     (without,) = head.predict((base, maps), [sample()])

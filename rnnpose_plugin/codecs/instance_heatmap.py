@@ -43,7 +43,8 @@ class InstanceHeatmap(BaseKeypointCodec):
             the higher neighbour, which AE gets too; ``'parabola'``, on each axis the top of the parabola through the
             logarithms of the peak and its two neighbours, which is exact for a Gaussian. Defaults to ``'quarter'``.
         instance_score (str): the score by which AP ranks people. ``'stop_times_peak'``: stop probability times the
-            mean peak of the joints that were kept; ``'stop'`` and ``'peak'``: either alone. Defaults to ``'stop_times_peak'``.
+            mean peak of the joints that were kept; ``'stop'`` and ``'peak'``: either alone. Defaults to
+            ``'stop_times_peak'``.
         encode_heatmaps (bool): also encode ``instance_heatmaps``; training does without, it renders on the model's
             device. Defaults to False.
 

@@ -64,7 +64,7 @@ class _Gradients:
             self.parts[name] = self.parts.get(name, 0) + loss.detach()
 
     def take_parameters(self) -> list[Tensor]:
-        """The parameters' gradients so far; they begin anew, those of the inputs are kept."""
+        """The parameters' gradients so far; they are reset, those of the inputs are kept."""
         first = len(self.inner) - len(self.parameters)
         taken, self.totals[first:] = self.totals[first:], [self._zeros(p) for p in self.parameters]
         return taken
@@ -82,7 +82,7 @@ def backprop_in_chunks(
     parameters: Iterable[Tensor],
     scale: float = 1.0,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The sum of all chunk losses, with each chunk back-propagated as soon as it is there.
+    """The sum of all chunk losses, with each chunk back-propagated as soon as it has run.
 
     Only one chunk's graph is alive at a time, so memory is bounded by the chunk size. The result is an ordinary loss
     to everything outside: its ``backward`` delivers the gradients to ``inputs`` and ``parameters``, so stock train
@@ -90,7 +90,7 @@ def backprop_in_chunks(
 
     Args:
         run (Callable): called with detached stand-ins for ``inputs``; yields for each chunk a dict of scalar losses. It
-            must not let a graph live on from one chunk to the next other than through the stand-ins.
+            must not keep a graph from one chunk to the next except through the stand-ins.
         inputs (list[Tensor]): tensors with a graph that every chunk uses, such as the features.
         parameters (Iterable[Tensor]): leaves that the chunks use; those without ``requires_grad`` are left out, those
             that no chunk reached get zeros (DDP waits for every parameter).
@@ -119,7 +119,7 @@ def backprop_with_steps(
     """As :func:`backprop_in_chunks`, with an optimizer step for ``parameters`` after every chunk but the last.
 
     The last chunk's gradients are handed over with the loss, and the train loop's own step applies them. With them go
-    the gradients of ``inputs``, gathered over all chunks: whatever is below (norm, backbone) steps once per batch.
+    the gradients of ``inputs``, gathered over all chunks: norm and backbone step once per batch.
 
     Args:
         run (Callable): as in :func:`backprop_in_chunks`; each chunk must use the weights as the last step left them.

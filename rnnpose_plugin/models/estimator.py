@@ -12,18 +12,18 @@ PRECISIONS = ('float32', 'bfloat16', 'float16')
 
 @MODELS.register_module()
 class FreezableBottomupPoseEstimator(BottomupPoseEstimator):
-    """MMPose's bottom-up estimator with one switch more: a backbone that is used but not trained.
+    """MMPose's bottom-up estimator with a switch to freeze the backbone and one for the precision of testing.
 
     A frozen backbone stays in evaluation mode (its batch norms keep their statistics), keeps no graph, and its
-    parameters want no gradient, before an optimizer or DDP sees them. The paper trains its decoder on an AE network
+    parameters need no gradient, before an optimizer or DDP sees them. The paper trains its decoder on an AE network
     "which had been trained on COCO" (section 3.3).
 
-    A head with a ``check_test_settings`` looks at ``test_cfg`` at construction, so that a misspelt setting does not
+    A head with a ``check_test_settings`` checks ``test_cfg`` at construction, so that a misspelt setting does not
     wait for the first validation; images of sizes other than ``test_cfg`` wants are refused with the cure.
 
     Args:
         freeze_backbone (bool): see above. Defaults to False.
-        precision (str): what convolutions and matrix products are computed in when testing: ``'float32'``, or by
+        precision (str): of convolutions and matrix products when testing: ``'float32'``, or by
             torch's autocast ``'bfloat16'`` or ``'float16'``. For training there is ``--amp``. Defaults to
             ``'float32'``.
         **kwargs: those of ``BottomupPoseEstimator``.
@@ -76,7 +76,7 @@ class FreezableBottomupPoseEstimator(BottomupPoseEstimator):
         return self.neck(x) if self.with_neck else x
 
     def predict(self, inputs: Tensor | tuple[Tensor, ...] | list[Tensor], data_samples: list) -> list:
-        """MMPose's prediction, after a look at whether the images are what ``test_cfg`` wants.
+        """MMPose's prediction, after a check that the images fit ``test_cfg``.
 
         Args:
             inputs (Tensor | tuple[Tensor, ...] | list[Tensor]): (B, 3, h, w), preprocessed; with ``multiscale_test``

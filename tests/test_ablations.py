@@ -21,7 +21,6 @@ from projects.markdown import align
 from projects.paper_tables.ablation import SPLITS, Ablation, Run, data_chosen, parse_options
 from projects.paper_tables.report import as_markdown, format_figures, reason_against_paper
 from projects.paper_tables.tables import PAPER_TABLES
-from rnnpose_plugin.engine import ChunkedBackpropHook
 from rnnpose_plugin.runtime.check_views import check_test_time_views
 from rnnpose_plugin.runtime.launch import read_config
 
@@ -57,7 +56,7 @@ CHANGES = {
     'base': {},
     'feedback_0': {'model.head.feedback_passes': 0},
     'feedback_3': {'model.head.feedback_passes': 3},
-    **{f'chunk_{size}': {f'{CHUNK}.chunk_size': size} for size in (1, 2, 4, 6)},
+    **{f'chunk_{size}': {'model.head.chunk_size': size} for size in (1, 2, 4, 6)},
     'chunk_step': {f'{CHUNK}.mode': 'step'},
     'lstm2_learned': LSTM2,
     **{f'lstm2_{order}': {**LSTM2, ORDER: order} for order in ('random', 'confidence', 'inverse', 'canonical')},
@@ -82,8 +81,8 @@ CHANGES = {
     **{f'omega_0{percent}': {'model.head.stop_threshold': percent / 100} for percent in (10, 20, 40, 50)},
     'norm_off': {'model.head.feature_norm': None},
     'stop_after_8': {'model.head.max_train_instances': 8},
-    'sgd_exact': {f'{CHUNK}.chunk_size': None, 'train_dataloader.dataset.pipeline': 'SmallGroups first'},
-    'sgd_approximate': {f'{CHUNK}.chunk_size': 4, 'train_dataloader.dataset.pipeline': 'SmallGroups first'},
+    'sgd_exact': {'model.head.chunk_size': None, 'train_dataloader.dataset.pipeline': 'SmallGroups first'},
+    'sgd_approximate': {'model.head.chunk_size': 4, 'train_dataloader.dataset.pipeline': 'SmallGroups first'},
     'multiscale': {**LSTM2, **MULTISCALE, 'model.test_cfg.ae_refinement': True, 'model.neck.ae_channels': 34},
     'context': {},
     'context_pooled': {'model.head.context': 'pooled'},
@@ -199,8 +198,7 @@ def make_runner(name, crowd, work_dir):
 def test_a_training_config_trains(name, crowd, tmp_path):
     runner = make_runner(name, crowd, tmp_path)
     if name == 'chunk_step':  # three people at most never reach T = 8
-        chunked = next(hook for hook in runner.hooks if isinstance(hook, ChunkedBackpropHook))
-        chunked.chunk_size = 1
+        runner.model.head.chunk_size = 1
     head = runner.model.head
     parts = (
         [runner.model.backbone] if name in AE else [head.first_lstm, *([head.second_lstm] if head.second_lstm else [])]

@@ -4,4 +4,4 @@ _base_ = ['../rnnpose_hg_{{$ABLATION_DATA:coco}}.py']
 train_dataloader = dict(
     dataset=dict(pipeline=[dict(type='SmallGroups', max_people=8), *_base_.train_dataloader.dataset.pipeline])
 )
-default_hooks = dict(chunked_backprop=dict(chunk_size=None))
+model = dict(head=dict(chunk_size=None))

@@ -1,4 +1,4 @@
 # Table 6: T = 4, people per backpropagation.
-_base_ = ['../rnnpose_hg_{{$ABLATION_DATA:coco}}.py']
+_base_ = ['../rnnpose_hg_coco.py']
 
 default_hooks = dict(chunked_backprop=dict(chunk_size=4))

@@ -358,7 +358,7 @@ def test_columns_are_aligned():
 
 def test_the_reason_why_figures_are_not_comparable():
     assert 'synthetic crowd' in reason_against_paper('crowd', [])
-    assert reason_against_paper('crowd', ['a=1']).endswith('at most; the configs were changed by a=1')
+    assert reason_against_paper('crowd', ['a=1']).endswith('compared; the configs were changed by a=1')
     assert reason_against_paper('coco', []) == ''
     assert (
         reason_against_paper('coco', ['train_dataloader.dataset.data_root=x', 'train_dataloader.num_workers=2']) == ''

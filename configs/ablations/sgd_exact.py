@@ -1,4 +1,4 @@
-# Section 4.1, E-SGD: pictures of at most 8 people, back-propagated through the whole sequence at once.
+# Section 4.1, E-SGD: images of at most 8 people, backpropagated through the whole sequence at once.
 _base_ = ['../rnnpose_hg_coco.py']
 
 train_dataloader = dict(

@@ -7,7 +7,6 @@ import os
 import runpy
 import shutil
 import signal
-import subprocess
 import sys
 from itertools import count
 from pathlib import Path
@@ -149,14 +148,15 @@ def test_a_config_changes_what_it_says_and_can_be_built(name, data):
         found['train_dataloader.dataset.pipeline'] = 'SmallGroups first'
     assert found == wanted
 
-    with torch.device('meta'):  # the full-size hourglass without its memory
-        MODELS.build(cfg.model)
+    check_test_time_views(cfg)
+    if data == 'coco':
+        return  # tests/test_configs.py builds these files
+    MODELS.build(cfg.model)
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         for step in loader.dataset.pipeline:
             TRANSFORMS.build(step)
     if name not in AE:
         HOOKS.build(cfg.default_hooks.chunked_backprop)
-    check_test_time_views(cfg)
 
 
 @pytest.mark.parametrize('name', CONFIGS)
@@ -462,13 +462,11 @@ def test_the_tool_from_end_to_end(crowd, tmp_path, run_tool):
     folder = tmp_path / 'crowd'
     table, train = folder / 'table_norm.md', folder / 'norm_off' / 'seed_7' / 'train'
     (train / 'epoch_1.pth').mkdir(parents=True)
-    command = arguments(tmp_path, crowd, '--only', 'norm_off')  # the other one is left out
-    environment = dict(os.environ, OMP_NUM_THREADS='1')
-    done = subprocess.run([sys.executable, *command], cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 1 and done.stderr.strip().endswith('1 of 2 runs failed; the tables say why'), done.stderr
-    assert 'base/seed_7, run 1 of 2: left out' in done.stdout
+    status, log = run_tool(tmp_path, crowd, '--only', 'norm_off')  # the other one is left out
+    assert status == '1 of 2 runs failed; the tables say why', log
+    assert 'base/seed_7, run 1 of 2: left out' in log
     assert '| not yet ' in table.read_text() and '| failed ' in table.read_text()
-    assert 'norm_off/seed_7 failed: IsADirectoryError' in table.read_text() and table.read_text().strip() in done.stdout
+    assert 'norm_off/seed_7 failed: IsADirectoryError' in table.read_text() and table.read_text().strip() in log
 
     (train / 'epoch_1.pth').rmdir()
     options = arguments(tmp_path, crowd)[arguments(tmp_path, crowd).index('--cfg-options') + 1 :]
@@ -486,5 +484,3 @@ def test_the_tool_from_end_to_end(crowd, tmp_path, run_tool):
     status, log = run_tool(tmp_path, crowd, '--only', 'norm_off')
     assert status == 0 and log.count('done before') == 3, log
     assert table.read_text() == whole  # base was left out, and is shown
-    status, log = run_tool(tmp_path, crowd)
-    assert status == 0 and log.count('done before') == 6, log

@@ -7,7 +7,9 @@ import os
 import runpy
 import shutil
 import signal
+import subprocess
 import sys
+import time
 from itertools import count
 from pathlib import Path
 
@@ -484,3 +486,18 @@ def test_the_tool_from_end_to_end(crowd, tmp_path, run_tool):
     status, log = run_tool(tmp_path, crowd, '--only', 'norm_off')
     assert status == 0 and log.count('done before') == 3, log
     assert table.read_text() == whole  # base was left out, and is shown
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_stops_the_tool_and_its_training(number, crowd, tmp_path):
+    """The training inherits stderr, so communicate() returns only after it has ended as well."""
+    command = [*arguments(tmp_path, crowd, '--only', 'base'), 'train_cfg.max_epochs=100000']
+    environment = dict(os.environ, OMP_NUM_THREADS='1')
+    process = subprocess.Popen([sys.executable, *command], env=environment, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / 'crowd' / 'base' / 'seed_7' / 'train.started').exists():
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=250)
+    assert process.returncode == 128 + number, errors
+    assert errors.strip().endswith('stopped; run the same command again to resume')

@@ -1,10 +1,15 @@
-"""The paper's tables: every config of configs/ablations by itself, and tools/ablation.py from end to end."""
+"""The paper's tables: the config of every row on every kind of data, and tools/ablation.py from end to end."""
 
 import copy
 import json
+import logging
 import os
+import runpy
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from itertools import count
 from pathlib import Path
 
@@ -18,29 +23,30 @@ from narrow_network import NARROW
 
 from projects.crowdbench.synthetic_crowd import CrowdSettings, write_crowd
 from projects.markdown import align
-from projects.paper_tables.ablation import SPLITS, Ablation, Run, data_chosen, parse_options
+from projects.paper_tables.ablation import Ablation, Run, parse_options
 from projects.paper_tables.report import as_markdown, format_figures, reason_against_paper
+from projects.paper_tables.row_configs import SPLITS, SYNTHETIC_ONLY, row_config, write_row_config
 from projects.paper_tables.tables import PAPER_TABLES
 from rnnpose_plugin.runtime.check_views import check_test_time_views
-from rnnpose_plugin.runtime.launch import read_config
 
 ROOT = Path(__file__).parent.parent
 ROWS = [row for table in PAPER_TABLES.values() for row in table.rows]
-CONFIGS = sorted(path.stem for path in (ROOT / 'configs' / 'ablations').glob('*.py'))
+FILES = {path.stem for path in (ROOT / 'configs' / 'ablations').glob('*.py')}
+CONFIGS = sorted(FILES | set(SYNTHETIC_ONLY))
 AE = ('ae', 'ae_longer', 'ae_multiscale')
 TRAINED = sorted({row.trains for row in ROWS} - {None})
-# Some configs are in tables for a few kinds of data only.
+# Some configs are only in tables for some kinds of data.
 SHOWN = {(row.config, data) for table in PAPER_TABLES.values() for data in table.data or SPLITS for row in table.rows}
 CASES = [(name, data) for name in CONFIGS for data in SPLITS if (name, data) in SHOWN]
 RUN_NUMBER = count()
 
 
-def read(name, data='crowd'):
-    with data_chosen(data):
-        return read_config(str(ROOT / 'configs' / 'ablations' / f'{name}.py'))
+@pytest.fixture(autouse=True)
+def in_the_repository(monkeypatch):
+    monkeypatch.chdir(ROOT)
 
 
-# What a config changes, written down a second time: each place and its value.
+# The changes of every config, written down a second time: each path and its value.
 LSTM2 = {
     'model.head.second_lstm.hidden_channels': (68, 34),
     'model.head.second_lstm.feedback_passes': 0,
@@ -106,7 +112,7 @@ def leaves(node, path=''):
 
 
 def changed(name, data):
-    """Where a config differs from the one it is built on, but for pipelines of the test."""
+    """The settings in which a config differs from its base."""
     own = {
         'ae_longer': f'ae_hg_{data}_longer',
         'context': f'rnnpose_context_{data}',
@@ -114,19 +120,20 @@ def changed(name, data):
     }
     base = own.get(name, f'ae_hg_{data}' if name in AE else f'rnnpose_hg_{data}')
     base = leaves(Config.fromfile(ROOT / 'configs' / f'{base}.py').to_dict())
-    new = leaves(read(name, data).to_dict())
+    new = leaves(row_config(name, data).to_dict())
     assert base.keys() <= new.keys()
     return {path: value for path, value in new.items() if path not in base or base[path] != value}
 
 
 def test_every_row_names_configs_and_every_config_has_a_row():
     assert {row.config for row in ROWS} | set(TRAINED) == set(CONFIGS)
+    assert not FILES & set(SYNTHETIC_ONLY)
 
 
 @pytest.mark.parametrize(('name', 'data'), CASES)
 def test_a_config_changes_what_it_says_and_can_be_built(name, data):
-    found, cfg = changed(name, data), read(name, data)
-    found.pop('model.neck.ae_channels', None) if data == 'coco' else None  # COCO's neck hands the AE maps on anyway
+    found, cfg = changed(name, data), row_config(name, data)
+    found.pop('model.neck.ae_channels', None) if data == 'coco' else None  # on COCO the neck always keeps the AE maps
     wanted = {**CHANGES[name]}
     wanted.pop('model.neck.ae_channels', None) if data == 'coco' else None
     if name.endswith('multiscale'):
@@ -138,37 +145,62 @@ def test_a_config_changes_what_it_says_and_can_be_built(name, data):
     if 'train_dataloader.dataset.pipeline' in found:
         first, *rest = found['train_dataloader.dataset.pipeline']
         assert first == dict(type='SmallGroups', max_people=8)
-        assert rest == read('base', data).to_dict()['train_dataloader']['dataset']['pipeline']
+        assert rest == row_config('base', data).to_dict()['train_dataloader']['dataset']['pipeline']
         found['train_dataloader.dataset.pipeline'] = 'SmallGroups first'
     assert found == wanted
 
-    with torch.device('meta'):  # the full-size hourglass without its memory
-        MODELS.build(cfg.model)
+    check_test_time_views(cfg)
+    if data == 'coco':
+        return  # tests/test_configs.py builds these files
+    MODELS.build(cfg.model)
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         for step in loader.dataset.pipeline:
             TRANSFORMS.build(step)
     if name not in AE:
         HOOKS.build(cfg.default_hooks.chunked_backprop)
-    check_test_time_views(cfg)
 
 
 @pytest.mark.parametrize('name', CONFIGS)
-def test_unknown_data_is_told_in_one_sentence(name):
-    with pytest.raises(
-        FileNotFoundError, match=r'_mars(_longer)?\.py, which does not exist; ABLATION_DATA=mars asks for it'
-    ):
-        read(name, 'mars')
-    assert 'ABLATION_DATA' not in os.environ
+def test_unknown_data(name):
+    with pytest.raises(FileNotFoundError, match=r"config 'configs/\w+_mars(_longer)?\.py' does not exist"):
+        row_config(name, 'mars')
+
+
+def test_a_config_that_does_not_exist():
+    for data in SPLITS:
+        with pytest.raises(FileNotFoundError, match=r'configs/ablations/absent\.py'):
+            row_config('absent', data)
+
+
+@pytest.mark.parametrize('name', sorted(FILES))
+def test_changes_are_merged_as_mmengine_merges_them(name, tmp_path):
+    """mmengine reads the same files where the crowd's base configs have taken the names of COCO's."""
+    configs = tmp_path / 'configs'
+    shutil.copytree(ROOT / 'configs', configs)
+    for method in ('rnnpose_hg', 'rnnpose_context', 'ae_hg'):
+        shutil.copy(configs / f'{method}_crowd.py', configs / f'{method}_coco.py')
+    wanted = Config.fromfile(configs / 'ablations' / f'{name}.py')
+    assert row_config(name, 'crowd').to_dict() == wanted.to_dict()
+
+
+@pytest.mark.parametrize('name', ['base', 'multiscale', 'sgd_exact'])
+def test_a_written_config_is_the_same_config(name, tmp_path):
+    path = tmp_path / 'folder' / 'config.py'
+    write_row_config(name, 'crowdbench', path)
+    assert Config.fromfile(path).to_dict() == row_config(name, 'crowdbench').to_dict()
+    os.utime(path, (0, 0))
+    write_row_config(name, 'crowdbench', path)
+    assert path.stat().st_mtime == 0  # left alone
 
 
 def test_the_wider_decoder_has_as_many_parameters_as_the_context():
-    sizes = [sum(p.numel() for p in MODELS.build(read(name, 'crowdbench').model.head).parameters())
+    sizes = [sum(p.numel() for p in MODELS.build(row_config(name, 'crowdbench').model.head).parameters())
              for name in ('wide', 'context_read')]  # fmt: skip
     assert sizes == [278_866, 276_418]
     assert all(f'{size:,}' in PAPER_TABLES['parameters'].note for size in sizes)
 
 
-# Each config runs, from its own file and through mmengine's Runner.
+# Every config runs on the crowd, through mmengine's Runner.
 
 
 @pytest.fixture(scope='module')
@@ -179,7 +211,7 @@ def crowd(tmp_path_factory):
 
 
 def make_runner(name, crowd, work_dir):
-    cfg = read(name)
+    cfg = row_config(name, 'crowd')
     if name not in AE:
         cfg.model.backbone.init_cfg = None
     cfg.load_from = None
@@ -219,7 +251,7 @@ def test_a_training_config_trains(name, crowd, tmp_path):
 def test_a_test_config_tests(name, crowd, tmp_path):
     runner = make_runner(name, crowd, tmp_path)
     if name not in AE:
-        runner.model.head.first_lstm.to_stop.bias.data.fill_(1.0)  # an untrained decoder finds somebody
+        runner.model.head.first_lstm.to_stop.bias.data.fill_(1.0)  # an untrained decoder finds people
         runner.model.head.max_instances = 3
     metrics = runner.test()
     assert 0 <= metrics['coco/AP'] <= 1 and metrics['people/found'] > 0
@@ -238,10 +270,10 @@ def test_ae_is_tested_and_not_trained():
     ablation = Ablation(['1'], 'coco', [0], 'w', ['model.head.max_instances=9', 'test_dataloader.num_workers=0'])
     learned, ae = ablation.runs()
     assert learned == Run('lstm2_learned', 0) and ae == Run()
-    with data_chosen('coco'):
-        commands = [stage.command for stage in ablation.stages(ae)]
-        names = [stage.name for stage in ablation.stages(learned)]
+    commands = [stage.command for stage in ablation.stages(ae)]
+    names = [stage.name for stage in ablation.stages(learned)]
     assert len(commands) == 6 and all(command[0] == 'tools/test.py' for command in commands)
+    assert [command[1] for command in commands] == ['configs/ablations/ae.py', 'configs/ablations/ae_multiscale.py'] * 3
     assert all(command[2] == 'work_dirs/ae_hg_coco/epoch_300.pth' for command in commands)
     assert all(command[-1] == 'test_dataloader.num_workers=0' for command in commands)
     assert not [word for command in commands for word in command if 'model.head' in word]
@@ -252,17 +284,17 @@ def test_ae_is_tested_and_not_trained():
 
 def test_ae_weights_that_are_not_named():
     ablation = Ablation(['1'], 'crowd', [0], 'w', ['model.backbone.init_cfg=None'])
-    with data_chosen('crowd'), pytest.raises(ValueError, match='model.backbone.init_cfg is None; name the AE weights'):
+    with pytest.raises(ValueError, match='model.backbone.init_cfg is None; name the AE weights'):
         ablation.stages(Run())
 
 
 def test_the_checkpoint_is_the_last_one_of_the_training():
-    with data_chosen('crowd'):
-        options = ['train_cfg.max_epochs=2']
-        train, *tests = Ablation(['norm'], 'crowd', [5], 'w', options).stages(Run('norm_off', 5))
+    options = ['train_cfg.max_epochs=2']
+    train, *tests = Ablation(['norm'], 'crowd', [5], 'w', options).stages(Run('norm_off', 5))
     assert train.command[-2:] == [*options, 'randomness.seed=5']
     assert {stage.command[2] for stage in tests} == {train.work_dir}  # the test tool takes the last one there
     assert train.inputs == ('work_dirs/ae_hg_crowd/epoch_7.pth',)
+    assert train.config == train.command[1] == 'w/crowd/configs/norm_off.py'
 
 
 @pytest.mark.parametrize(
@@ -282,7 +314,7 @@ def test_the_checkpoint_is_the_last_one_of_the_training():
         (dict(options=['modle.head.a=1']), "there is no setting 'modle' in configs/ablations/"),
     ],
 )
-def test_what_the_tool_refuses(given, match):
+def test_invalid_arguments(given, match):
     with pytest.raises(ValueError, match=match):
         Ablation(**{**dict(tables=['5'], data='crowd', seeds=[0], work_dir='w', options=[]), **given})
 
@@ -292,9 +324,8 @@ def test_options_need_to_suit_only_what_is_run():
         tables=['ae'], data='crowdbench', seeds=[0], work_dir='w', options=['model.backbone.init_cfg.checkpoint=x']
     )
     ablation = Ablation(**given, only=['context'])
-    with data_chosen('crowdbench'):
-        assert [len(ablation.stages(run)) for run in ablation.runs()] == [4, 4, 4]  # those left out may be shown
-    with pytest.raises(ValueError, match="ae_longer.py is .*, without a 'checkpoint'"):
+    assert [len(ablation.stages(run)) for run in ablation.runs()] == [4, 4, 4]  # those left out may be shown
+    with pytest.raises(ValueError, match="ae_hg_crowdbench_longer.py is .*, without a 'checkpoint'"):
         Ablation(**given)
 
 
@@ -302,8 +333,7 @@ def test_a_row_left_out_cannot_fail(tmp_path):
     given = dict(tables=['1'], data='crowd', seeds=[0], work_dir=tmp_path, options=['model.backbone.init_cfg=None'])
     for only, failures in ((['lstm2_learned'], 0), (['ae'], 1)):
         ablation = Ablation(**given, only=only)
-        with data_chosen('crowd'):
-            ablation._run(Run(), tmp_path / 'ae', fresh=False)  # no AE weights are named
+        ablation._run(Run(), tmp_path / 'ae', fresh=False)  # no AE weights are named
         assert len(ablation.failures) == failures and ablation.results == {Run(): {}}
 
 
@@ -328,9 +358,9 @@ def test_columns_are_aligned():
     assert align([['', 'b'], ['long', 'c']]) == ['|      | b |', '|------|---|', '| long | c |']
 
 
-def test_what_is_not_comparable_is_said():
+def test_the_reason_why_figures_are_not_comparable():
     assert 'synthetic crowd' in reason_against_paper('crowd', [])
-    assert reason_against_paper('crowd', ['a=1']).endswith('at most; the configs were changed by a=1')
+    assert reason_against_paper('crowd', ['a=1']).endswith('compared; the configs were changed by a=1')
     assert reason_against_paper('coco', []) == ''
     assert (
         reason_against_paper('coco', ['train_dataloader.dataset.data_root=x', 'train_dataloader.num_workers=2']) == ''
@@ -390,46 +420,84 @@ OPTIONS = [
 ]
 
 
-def run_tool(work_dir, crowd, *flags):
+def arguments(work_dir, crowd, *flags):
     roots = [f'{name}_dataloader.dataset.data_root={crowd}/' for name in ('train', 'test')]
-    command = [sys.executable, str(ROOT / 'tools' / 'ablation.py'), 'norm', '--data', 'crowd', '--seeds', '7']
-    command += ['--work-dir', str(work_dir), *flags, '--cfg-options', *OPTIONS, *roots]
-    environment = dict(os.environ, OMP_NUM_THREADS='1')
-    return subprocess.run(command, cwd=work_dir, env=environment, capture_output=True, text=True)
+    path = str(ROOT / 'tools' / 'ablation.py')
+    command = [path, 'norm', '--data', 'crowd', '--seeds', '7', '--work-dir', str(work_dir), *flags]
+    return [*command, '--cfg-options', *OPTIONS, *roots]
 
 
-def test_the_tool_from_end_to_end(crowd, tmp_path):
-    """Two rows, of which the second fails at first: its checkpoint cannot be written where a folder is in the way."""
+@pytest.fixture
+def run_tool(monkeypatch, capfd):
+    """A function that runs the tool in this process; its trainings and tests are processes of their own."""
+
+    def run(*args):
+        monkeypatch.setattr(sys, 'argv', arguments(*args))
+        monkeypatch.setattr(logging, 'raiseExceptions', True)  # the tool changes it
+        monkeypatch.setenv('OMP_NUM_THREADS', '1')
+        capfd.readouterr()
+        try:
+            runpy.run_path(sys.argv[0], run_name='__main__')
+            status = 0
+        except SystemExit as error:
+            status = error.code
+        return status, capfd.readouterr().out
+
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    yield run
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def finish(ablation, run):
+    """Leave the records of a finished run, as tools/train.py and tools/test.py would, with an AP for each split."""
+    folder = ablation.folder / run.name
+    folder.mkdir(parents=True)
+    ablation._write_configs(run)
+    for stage in ablation.stages(run):
+        (folder / f'{stage.name}.done').write_text(stage.identity())
+        (folder / f'{stage.name}.json').write_text(json.dumps({'coco/AP': 0.5, 'people/count_error': 1.0}))
+
+
+def test_the_tool_from_end_to_end(crowd, tmp_path, run_tool):
+    """Two rows. The second one fails at first, as a folder lies where its checkpoint is to be written."""
     folder = tmp_path / 'crowd'
-    obstacle = folder / 'norm_off' / 'seed_7' / 'train' / 'epoch_1.pth'
-    obstacle.mkdir(parents=True)
-    done = run_tool(tmp_path, crowd, '--only', 'base')  # the other one is left out
-    assert done.returncode == 0, done.stderr
-    assert (
-        '| not yet ' in (folder / 'table_norm.md').read_text()
-        and 'norm_off/seed_7, run 2 of 2: left out' in done.stdout
-    )
-    done = run_tool(tmp_path, crowd)
-    assert done.returncode == 1 and done.stderr.strip().endswith('1 of 2 runs failed; the tables say why'), done.stderr
-    rows = json.loads((folder / 'table_norm.json').read_text())['rows']
-    assert [len(row['ours'][split]['coco/AP']) for row in rows for split in ('plain', 'occluded')] == [1, 1, 0, 0]
-    assert 'Using env variable' not in done.stdout
-    table = (folder / 'table_norm.md').read_text()
-    assert table.strip() in done.stdout and '(n=1)' in table and '| failed ' in table
-    assert 'norm_off/seed_7 failed: IsADirectoryError' in table
+    table, train = folder / 'table_norm.md', folder / 'norm_off' / 'seed_7' / 'train'
+    (train / 'epoch_1.pth').mkdir(parents=True)
+    status, log = run_tool(tmp_path, crowd, '--only', 'norm_off')  # the other one is left out
+    assert status == '1 of 2 runs failed; the tables say why', log
+    assert 'base/seed_7, run 1 of 2: left out' in log
+    assert '| not yet ' in table.read_text() and '| failed ' in table.read_text()
+    assert 'norm_off/seed_7 failed: IsADirectoryError' in table.read_text() and table.read_text().strip() in log
 
-    obstacle.rmdir()
-    done = run_tool(tmp_path, crowd)
-    assert done.returncode == 0, done.stderr
-    log = done.stdout
+    (train / 'epoch_1.pth').rmdir()
+    options = arguments(tmp_path, crowd)[arguments(tmp_path, crowd).index('--cfg-options') + 1 :]
+    finish(Ablation(['norm'], 'crowd', [7], str(tmp_path), options), Run('base', 7))
+    status, log = run_tool(tmp_path, crowd)
+    assert status == 0, log
     assert log.count('done before') == 3 and log.index('done before') < log.index('norm_off/seed_7, run 2 of 2')
-    assert 'failed' not in (folder / 'table_norm.md').read_text()
-    saved = torch.load(folder / 'norm_off' / 'seed_7' / 'train' / 'epoch_1.pth', weights_only=False)
+    whole = table.read_text()
+    assert '50.0 (n=1)' in whole and 'failed' not in whole and whole.strip() in log
+    rows = json.loads((folder / 'table_norm.json').read_text())['rows']
+    assert [len(row['ours'][split]['coco/AP']) for row in rows for split in ('plain', 'occluded')] == [1, 1, 1, 1]
+    saved = torch.load(train / 'epoch_1.pth', weights_only=False)
     assert saved['meta']['seed'] == 7 and not [name for name in saved['state_dict'] if name.startswith('head.norm')]
 
-    whole = (folder / 'table_norm.md').read_text()
-    done = run_tool(tmp_path, crowd, '--only', 'norm_off')
-    assert done.returncode == 0 and done.stdout.count('done before') == 3, done.stderr
-    assert (folder / 'table_norm.md').read_text() == whole  # base was left out, and is shown
-    done = run_tool(tmp_path, crowd)
-    assert done.returncode == 0 and done.stdout.count('done before') == 6, done.stderr
+    status, log = run_tool(tmp_path, crowd, '--only', 'norm_off')
+    assert status == 0 and log.count('done before') == 3, log
+    assert table.read_text() == whole  # base was left out, and is shown
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_stops_the_tool_and_its_training(number, crowd, tmp_path):
+    """The training inherits stderr, so communicate() returns only after it has ended as well."""
+    command = [*arguments(tmp_path, crowd, '--only', 'base'), 'train_cfg.max_epochs=100000']
+    environment = dict(os.environ, OMP_NUM_THREADS='1')
+    process = subprocess.Popen([sys.executable, *command], env=environment, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / 'crowd' / 'base' / 'seed_7' / 'train.started').exists():
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=250)
+    assert process.returncode == 128 + number, errors
+    assert errors.strip().endswith('stopped; run the same command again to resume')

@@ -14,10 +14,10 @@ from mmpose.registry import HOOKS, METRICS, TRANSFORMS
 from projects.backbone_table import build_without_memory
 
 ROOT = Path(__file__).parent.parent
-CONFIGS = sorted((ROOT / 'configs').glob('*.py'))
+CONFIGS = sorted([*(ROOT / 'configs').glob('*.py'), *(ROOT / 'configs' / 'ablations').glob('*.py')])
 
 
-@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: str(path.relative_to(ROOT / 'configs').with_suffix('')))
 def test_every_part_of_every_config_can_be_built(path):
     cfg = Config.fromfile(path)
     with DefaultScope.overwrite_default_scope('mmpose'):

@@ -1,19 +1,19 @@
-"""The paper's tables, trained and tested here: ``python tools/ablation.py 5 --data crowd --seeds 0 1 2``."""
+"""Train, test and print tables of the paper: ``python tools/ablation.py 5 --data crowd --seeds 0 1 2``."""
 
 from __future__ import annotations
 
 import argparse
-import logging
 import os
+import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
-
-from mmengine.logging import MMLogger
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # projects/ is not installed
 
-from projects.paper_tables.ablation import SPLITS, Ablation
+from projects.paper_tables.ablation import Ablation
 from projects.paper_tables.report import as_markdown, list_tables, write_tables
+from projects.paper_tables.row_configs import SPLITS
 from projects.paper_tables.tables import PAPER_TABLES
 from rnnpose_plugin.runtime.errors import one_sentence_errors
 
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Make the paper's tables again. Paths are relative to the repository.")
+    parser = argparse.ArgumentParser(description="Reproduce the paper's tables. Paths are relative to the repository.")
     parser.add_argument('tables', nargs='*', metavar='TABLE', help=f'any of {" ".join(PAPER_TABLES)}')
     parser.add_argument('--data', default='crowd', help=f'{" or ".join(SPLITS)} (default: %(default)s)')
     parser.add_argument('--seeds', nargs='+', type=int, default=[0], help='of the trainings (default: 0)')
@@ -29,15 +29,34 @@ def parse_args() -> argparse.Namespace:
         '--only',
         nargs='+',
         metavar='CONFIG',
-        help='run these rows (the names that --list shows), show all that is done',
+        help='run only these configs (the names that --list prints); the tables show earlier results too',
     )
     parser.add_argument('--work-dir', default='work_dirs/ablation', help='default: %(default)s')
-    parser.add_argument('--fresh', action='store_true', help='repeat what is done')
-    parser.add_argument('--list', action='store_true', help='print tables and configs, and run nothing')
+    parser.add_argument('--fresh', action='store_true', help='repeat finished runs')
+    parser.add_argument('--list', action='store_true', help='print the tables and their configs, and exit')
     parser.add_argument(
         '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='for every training and its tests'
     )
     return parser.parse_args()
+
+
+def run(args: argparse.Namespace) -> Ablation:
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP
+            signal.signal(number, stop)
+    try:
+        ablation = Ablation(args.tables, args.data, args.seeds, args.work_dir, args.cfg_options, args.only)
+        for _ in ablation.run(args.fresh):
+            write_tables(ablation)
+    except (KeyboardInterrupt, SystemExit) as error:  # run_stages has ended the training or test
+        with suppress(OSError):  # after a SIGHUP there may be no terminal
+            print('\nstopped; run the same command again to resume', file=sys.stderr, flush=True)
+        sys.exit(error.code if isinstance(error, SystemExit) else 128 + signal.SIGINT)
+    return ablation
+
+
+def stop(number: int, frame: object) -> None:
+    sys.exit(128 + number)
 
 
 def main() -> None:
@@ -46,15 +65,8 @@ def main() -> None:
         print(list_tables())
         return
     os.chdir(ROOT)
-    # mmengine tells of ABLATION_DATA at every config that it reads.
-    MMLogger.get_current_instance().setLevel(logging.WARNING)
     with one_sentence_errors(args.work_dir):
-        ablation = Ablation(args.tables, args.data, args.seeds, args.work_dir, args.cfg_options, args.only)
-        try:
-            for _ in ablation.run(args.fresh):
-                write_tables(ablation)
-        except KeyboardInterrupt:
-            sys.exit('stopped; the same command goes on from here')
+        ablation = run(args)
         print(*(f'\n{as_markdown(ablation, name)}' for name in args.tables), sep='\n')
         print(f'\nas files: {ablation.folder}/table_*.md and .json')
         if ablation.failures:

@@ -1,2 +1,2 @@
-# Tables 1 and 2: Associative Embedding itself, tested at one scale on the weights the decoder starts from.
-_base_ = ['../ae_hg_{{$ABLATION_DATA:coco}}.py']
+# Tables 1 and 2: Associative Embedding, tested at one scale with the weights from which the decoder starts.
+_base_ = ['../ae_hg_coco.py']

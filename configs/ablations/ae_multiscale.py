@@ -7,5 +7,5 @@ test_pipeline = [
     _base_.test_pipeline[2],
 ]
 val_dataloader = test_dataloader = dict(dataset=dict(pipeline=test_pipeline))
-# The shift: a cell of the toolbox's AE, pixel / 4, is not mirrored onto a cell.
+# The shift: MMPose's AE has cell = pixel / 4, so that mirrored cells fall between cells.
 model = dict(test_cfg=dict(flip_test=True, shift_heatmap=True, multiscale_test=True))

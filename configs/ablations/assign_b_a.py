@@ -1,4 +1,4 @@
-# Table 4 (b, a'): with too few people found, steps below omega are matched too.
-_base_ = ['../rnnpose_hg_{{$ABLATION_DATA:coco}}.py']
+# Table 4 (b, a'): when too few people are found, steps below omega are matched too.
+_base_ = ['../rnnpose_hg_coco.py']
 
 model = dict(head=dict(heatmap_loss=dict(type='HungarianHeatmapLoss', undercount='all')))

@@ -1,4 +1,4 @@
 # Table 4 (b, b'): both.
-_base_ = ['../rnnpose_hg_{{$ABLATION_DATA:coco}}.py']
+_base_ = ['../rnnpose_hg_coco.py']
 
 model = dict(head=dict(heatmap_loss=dict(type='HungarianHeatmapLoss', undercount='all', overcount='all')))

@@ -1,4 +1,4 @@
 # Table 6: T = 1, people per backpropagation.
-_base_ = ['../rnnpose_hg_{{$ABLATION_DATA:coco}}.py']
+_base_ = ['../rnnpose_hg_coco.py']
 
 model = dict(head=dict(chunk_size=1))

@@ -1,2 +1,2 @@
-# Not the paper's: whole-picture context and layers on a coarser grid.
-_base_ = ['../rnnpose_context_{{$ABLATION_DATA:coco}}.py']
+# Not the paper's: global context, and the middle layers on a coarser grid.
+_base_ = ['../rnnpose_context_coco.py']

@@ -1,4 +1,4 @@
-# Not the paper's: whole-picture context from the hidden states alone.
-_base_ = ['../rnnpose_hg_{{$ABLATION_DATA:coco}}.py']
+# Not the paper's: global context of the hidden states only.
+_base_ = ['../rnnpose_hg_coco.py']
 
 model = dict(head=dict(context='pooled'))

@@ -1,4 +1,4 @@
-# Not the paper's: whole-picture context for the paper's layers.
-_base_ = ['../rnnpose_hg_{{$ABLATION_DATA:coco}}.py']
+# Not the paper's: global context of the hidden states and the features, for the paper's layers.
+_base_ = ['../rnnpose_hg_coco.py']
 
 model = dict(head=dict(context='read'))

@@ -1,4 +1,4 @@
 # Table 5: no feedback loop.
-_base_ = ['../rnnpose_hg_{{$ABLATION_DATA:coco}}.py']
+_base_ = ['../rnnpose_hg_coco.py']
 
 model = dict(head=dict(feedback_passes=0))

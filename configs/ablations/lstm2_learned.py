@@ -1,5 +1,5 @@
 # Table 3: a second LSTM that refines the people in the order in which LSTM1 found them.
-_base_ = ['../rnnpose_hg_{{$ABLATION_DATA:coco}}.py']
+_base_ = ['../rnnpose_hg_coco.py']
 
 log_processor = dict(
     custom_cfg=[

@@ -1,4 +1,4 @@
-# Tables 1 and 2, test only: a decoder trained by lstm2_learned.py, with flip and at the scales of Newell et al. (2017),
+# Tables 1 and 2, test only: the decoder of lstm2_learned.py, with flip and at the scales of Newell et al. (2017),
 # 0.5, 1 and 2. Missing joints come from the AE maps (section 3.3): heatmaps and tags of the last stack.
 _base_ = ['lstm2_learned.py']
 

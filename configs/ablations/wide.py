@@ -1,4 +1,4 @@
 # The paper's decoder with as many parameters as context_read has on CrowdBench.
-_base_ = ['../rnnpose_hg_{{$ABLATION_DATA:coco}}.py']
+_base_ = ['../rnnpose_hg_coco.py']
 
 model = dict(head=dict(hidden_channels=(36, 28, 28)))

@@ -1,1 +1,1 @@
-"""The tables of the paper, trained and tested here."""
+"""The paper's tables, reproduced."""

@@ -1,13 +1,11 @@
-"""Training and testing for the paper's tables: which runs they need, and running them, one after the other."""
+"""The trainings and tests that the tables need, run one after the other."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,29 +15,21 @@ from projects.stages import Stage, finished, run_stages
 from rnnpose_plugin.runtime.errors import sentence_of
 from rnnpose_plugin.runtime.launch import check_options, read_config
 
+from .row_configs import SPLITS, row_config, row_file, write_row_config
 from .tables import PAPER_TABLES, Row
 
-# What is tested on, and the config that says where it lies.
-SPLITS = {
-    'crowd': {'plain': 'rnnpose_hg_crowd', 'occluded': 'rnnpose_hg_crowd_occluded'},
-    'crowdbench': {
-        'plain': 'rnnpose_hg_crowdbench',
-        'occluded': 'rnnpose_hg_crowdbench_occluded',
-        'crowded': 'rnnpose_hg_crowdbench_crowded',
-    },
-    'coco': {'COCO': 'rnnpose_hg_coco', 'OC-val': 'rnnpose_hg_ochuman_val', 'OC-test': 'rnnpose_hg_ochuman'},
-}
+# The settings that move a test to another split.
 DATASET_KEYS = ('type', 'data_root', 'ann_file', 'data_prefix.img')
-# The AE config has no decoder to set, and is not trained here.
+# The options that a test of the AE weights takes; the others are for the decoder or its training.
 AE_OPTIONS = ('test_', 'env_cfg.', 'model.backbone.')
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training with one seed and all tests of its checkpoint; without a training, the tests of the AE weights.
+    """One training with one seed, and all tests of its checkpoint; without a training, the tests of the AE weights.
 
     Args:
-        train (str, optional): config. Defaults to None, nothing is trained.
+        train (str, optional): the config to train. Defaults to None, no training.
         seed (int, optional): of the training. Defaults to None.
     """
 
@@ -48,52 +38,35 @@ class Run:
 
     @property
     def name(self) -> str:
-        """str: its folder."""
+        """str: the folder of the run, below that of the data."""
         return 'ae' if self.train is None else f'{self.train}/seed_{self.seed}'
 
     @property
     def tests(self) -> list[str]:
-        """list[str]: the configs that any table tests it with, its own first.
+        """list[str]: the configs with which any table tests the checkpoint, its own first.
 
-        All of them, whichever tables are asked for: ``run_stages`` does not know of tests that it is not shown, and
-        would take those of an older training for this one's.
+        They do not depend on the tables of this call: ``run_stages`` only repeats the tests that it is given, so the
+        results of a left out test would survive from an older training.
         """
         rows = [row for table in PAPER_TABLES.values() for row in table.rows if row.trains == self.train]
         configs = dict.fromkeys(row.config for row in rows)
         return sorted(configs, key=lambda config: config != self.train)
 
 
-@contextmanager
-def data_chosen(data: str) -> Iterator[None]:
-    """Read the configs of ``configs/ablations``, here and in child processes, for one kind of data.
-
-    Args:
-        data (str): a key of ``SPLITS``.
-    """
-    before = os.environ.get('ABLATION_DATA')
-    os.environ['ABLATION_DATA'] = data
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ['ABLATION_DATA']
-        else:
-            os.environ['ABLATION_DATA'] = before
-
-
 class Ablation:
-    """The runs of some tables on one kind of data. Paths are relative to the repository, which has to be the cwd.
+    """The runs of some tables on one kind of data. The working directory is that of the repository.
 
     Args:
         tables (list[str]): keys of ``PAPER_TABLES``.
         data (str): a key of ``SPLITS``.
-        seeds (list[int]): each config is trained with each.
-        work_dir (str): for everything that is written; each kind of data gets a folder in it.
+        seeds (list[int]): every config is trained with each of them.
+        work_dir (str): all output goes into its subfolder ``data``.
         options (list[str]): as after ``--cfg-options``, for every training and its tests.
-        only (list[str], optional): configs to run; of the others is shown what was done before. Defaults to None, all.
+        only (list[str], optional): the configs to run; rows of other configs show earlier results. Defaults to None,
+            all.
 
     Raises:
-        ValueError: for an unknown table, kind of data or config, or seeds or options that cannot be.
+        ValueError: for an unknown table, kind of data or config, and for invalid seeds or options.
     """
 
     def __init__(
@@ -105,21 +78,11 @@ class Ablation:
         options: list[str],
         only: list[str] | None = None,
     ) -> None:
-        unknown = [name for name in tables if name not in PAPER_TABLES]
-        if unknown or not tables:
-            what = f'there is no table {" ".join(unknown)}' if unknown else 'no table is named'
-            raise ValueError(f'{what}; choose some of {" ".join(PAPER_TABLES)}')
-        if data not in SPLITS:
-            raise ValueError(f'--data {data} is unknown; use {" or ".join(SPLITS)}')
-        for name in tables:
-            if data not in (PAPER_TABLES[name].data or SPLITS):
-                raise ValueError(f'table {name} cannot be made on {data}; use {" or ".join(PAPER_TABLES[name].data)}')
-        if min(seeds, default=-1) < 0 or len(set(seeds)) < len(seeds):
-            raise ValueError(f'--seeds {" ".join(map(str, seeds))}: name different numbers of 0 and more')
+        _check_tables(tables, data, seeds)
         self.tables, self.data, self.seeds, self.options = list(tables), data, list(seeds), list(options)
         self.folder = Path(work_dir, data)
         self.only = self._check_only(only)
-        # Metrics by test config and split, of the tests that are done; and what kept the others from it.
+        # Metrics of the finished tests, by config and split; and the errors of failed runs.
         self.results: dict[Run, dict[tuple[str, str], dict[str, float]]] = {}
         self.failures: dict[Run, str] = {}
         self._check_options()
@@ -134,15 +97,14 @@ class Ablation:
         return set(only or trained)
 
     def _check_options(self) -> None:
-        """Now rather than in the middle of the night."""
-        with data_chosen(self.data):
-            for run in filter(self._is_wanted, self.runs()):
-                options = parse_options(self._options_of(run))
-                for config in run.tests if run.seed in (None, self.seeds[0]) else ():
-                    check_options(read_config(_path(config)), options)
+        """Check the options before the first run starts, not hours later."""
+        for run in filter(self._is_wanted, self.runs()):
+            options = parse_options(self._options_of(run))
+            for config in run.tests if run.seed in (None, self.seeds[0]) else ():
+                check_options(row_config(config, self.data), options)
 
     def runs(self) -> list[Run]:
-        """What has to be run, each once however many rows show it; all configs with the first seed come first.
+        """The runs of all tables, each once; all configs with the first seed come first.
 
         Returns:
             list[Run]: in order.
@@ -152,45 +114,44 @@ class Ablation:
         return [*runs, Run()] if None in configs else runs
 
     def runs_of(self, row: Row) -> list[Run]:
-        """The runs whose mean a row shows.
+        """The runs over which a row shows the mean.
 
         Args:
             row (Row): of a table.
 
         Returns:
-            list[Run]: one for each seed.
+            list[Run]: one per seed.
         """
         return [Run()] if row.trains is None else [Run(row.trains, seed) for seed in self.seeds]
 
     def figures(self, row: Row, split: str, metric: str) -> list[float]:
-        """A row's results so far.
+        """The results of a row so far.
 
         Args:
             row (Row): of a table.
             split (str): one of ``SPLITS[data]``.
-            metric (str): its name among the metrics.
+            metric (str): such as ``coco/AP``.
 
         Returns:
-            list[float]: one for each seed whose test is done, in the order of the seeds.
+            list[float]: one per seed with a finished test, in the order of the seeds.
         """
         tests = [self.results.get(run, {}).get((row.config, split)) for run in self.runs_of(row)]
         return [metrics[metric] for metrics in tests if metrics is not None]
 
     def run(self, fresh: bool = False) -> Iterator[Run]:
-        """Run what is not done and not left out. What fails is noted in ``failures`` and does not keep the others.
+        """Run everything that is neither finished nor left out. A failure is kept in ``failures``; the others go on.
 
         Args:
-            fresh (bool): repeat what is done. Defaults to False.
+            fresh (bool): repeat finished runs. Defaults to False.
 
         Yields:
-            Run: the one that was just ended, one way or the other.
+            Run: the one that has just finished or failed.
         """
         runs = self.runs()
         for number, run in enumerate(runs, start=1):
             note = '' if self._is_wanted(run) else ': left out'
             print(f'{run.name}, run {number} of {len(runs)}{note}', flush=True)
-            with data_chosen(self.data):
-                self._run(run, self.folder / run.name, fresh)
+            self._run(run, self.folder / run.name, fresh)
             yield run
 
     def _is_wanted(self, run: Run) -> bool:
@@ -199,6 +160,7 @@ class Ablation:
     def _run(self, run: Run, folder: Path, fresh: bool) -> None:
         begin, stages, wanted = time.time(), [], self._is_wanted(run)
         try:
+            self._write_configs(run)
             stages = self.stages(run)
             if wanted:
                 run_stages(stages, str(folder), fresh)
@@ -221,7 +183,8 @@ class Ablation:
             run (Run): one of :meth:`runs`.
 
         Returns:
-            list[Stage]: the training, if there is one, and the tests, split by split.
+            list[Stage]: the training, if any, and the tests, split by split. Outside COCO they need the files of
+            :meth:`config_file`, which :meth:`run` writes.
         """
         folder, checkpoint = self.folder / run.name, self._checkpoint(run)
         tests = [
@@ -231,13 +194,29 @@ class Ablation:
         ]
         if run.train is None:
             return tests
-        command = ['tools/train.py', _path(run.train), '--no-validate', '--work-dir', f'{folder}/train']
+        config = self.config_file(run.train)
+        command = ['tools/train.py', config, '--no-validate', '--work-dir', f'{folder}/train']
         command += ['--cfg-options', *self.options, f'randomness.seed={run.seed}']
-        cfg = read_config(_path(run.train))
+        cfg = row_config(run.train, self.data)
         backbone = cfg.model.backbone.get('init_cfg')
         inputs = (backbone['checkpoint'],) if isinstance(backbone, dict) and 'checkpoint' in backbone else ()
         inputs += (cfg.load_from,) if cfg.load_from else ()
-        return [Stage('train', command, _path(run.train), f'{folder}/train', inputs), *tests]
+        return [Stage('train', command, config, f'{folder}/train', inputs), *tests]
+
+    def config_file(self, config: str) -> str:
+        """The config file that a command of a run is given.
+
+        Args:
+            config (str): as the tables name it.
+
+        Returns:
+            str: on COCO the one in ``configs/ablations``, else the resolved config in the folder of these data.
+        """
+        return str(row_file(config) if self.data == 'coco' else self.folder / 'configs' / f'{config}.py')
+
+    def _write_configs(self, run: Run) -> None:
+        for config in run.tests if self.data != 'coco' else ():  # they hold the config of the training
+            write_row_config(config, self.data, Path(self.config_file(config)))
 
     def _options_of(self, run: Run) -> list[str]:
         if run.train is not None:
@@ -246,34 +225,34 @@ class Ablation:
 
     def _checkpoint(self, run: Run) -> str:
         if run.train is not None:
-            return str(self.folder / run.name / 'train')  # its last one
-        cfg = read_config(_path('base'))
+            return str(self.folder / run.name / 'train')  # tools/test.py takes the last one there
+        cfg = row_config('base', self.data)
         cfg.merge_from_dict(parse_options(self.options))
         init_cfg = cfg.model.backbone.get('init_cfg')
         if not isinstance(init_cfg, dict) or 'checkpoint' not in init_cfg:
-            raise ValueError(f'model.backbone.init_cfg is {init_cfg}; name the AE weights that are to be tested there')
+            raise ValueError(f'model.backbone.init_cfg is {init_cfg}; name the AE weights to be tested there')
         return init_cfg['checkpoint']
 
     def _test_stage(self, config: str, split: str, checkpoint: str, folder: Path, options: list[str]) -> Stage:
         name = f'{config}_{split}'
         dataset = read_config(f'configs/{SPLITS[self.data][split]}.py').test_dataloader.dataset
         place = [f'test_dataloader.dataset.{key}={_get(dataset, key)}' for key in DATASET_KEYS]
-        command = ['tools/test.py', _path(config), checkpoint, '--work-dir', f'{folder}/test']
+        command = ['tools/test.py', self.config_file(config), checkpoint, '--work-dir', f'{folder}/test']
         command += ['--out', f'{folder}/{name}.json', '--cfg-options', *place, *options]
-        return Stage(name, command, _path(config))
+        return Stage(name, command, self.config_file(config))
 
 
 def parse_options(options: list[str]) -> dict:
-    """What the tools make of ``--cfg-options``.
+    """Parse ``--cfg-options`` as ``tools/train.py`` does.
 
     Args:
         options (list[str]): each ``KEY=VALUE``.
 
     Returns:
-        dict: dotted keys and values.
+        dict: values by dotted key.
 
     Raises:
-        ValueError: for one without ``=``.
+        ValueError: for an option without ``=``.
     """
     for option in options:
         if '=' not in option:
@@ -283,8 +262,18 @@ def parse_options(options: list[str]) -> dict:
     return parser.parse_args(['--cfg-options', *options]).cfg_options
 
 
-def _path(config: str) -> str:
-    return f'configs/ablations/{config}.py'
+def _check_tables(tables: list[str], data: str, seeds: list[int]) -> None:
+    unknown = [name for name in tables if name not in PAPER_TABLES]
+    if unknown or not tables:
+        what = f'there is no table {" ".join(unknown)}' if unknown else 'no table is named'
+        raise ValueError(f'{what}; choose some of {" ".join(PAPER_TABLES)}')
+    if data not in SPLITS:
+        raise ValueError(f'--data {data} is unknown; use {" or ".join(SPLITS)}')
+    for name in tables:
+        if data not in (PAPER_TABLES[name].data or SPLITS):
+            raise ValueError(f'table {name} cannot be made on {data}; use {" or ".join(PAPER_TABLES[name].data)}')
+    if min(seeds, default=-1) < 0 or len(set(seeds)) < len(seeds):
+        raise ValueError(f'--seeds {" ".join(map(str, seeds))}: name different numbers of 0 and more')
 
 
 def _get(node: dict, key: str) -> str:
@@ -294,7 +283,7 @@ def _get(node: dict, key: str) -> str:
 
 
 def _reason(error: Exception, folder: Path, begin: float) -> str:
-    """The sentence of the command that failed, which ends the traceback that it saved, before our own."""
+    """The error of the failed command, which is the last line of the traceback it saved, and then our own."""
     saved = [path for path in folder.rglob('error_*.log') if path.stat().st_mtime >= begin]
     text = max(saved, key=lambda path: path.stat().st_mtime).read_text().strip() if saved else ''
     return ' '.join([*text.splitlines()[-1:], sentence_of(error)])

@@ -1,4 +1,4 @@
-"""The paper's tables with our figures: what is shown beside what, and what a reader has to know about it."""
+"""The tables as Markdown and JSON: our figures beside the paper's, with footnotes."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from .ablation import SPLITS, Ablation, Run
 from .tables import COLUMNS, PAPER_TABLES, Row, Table
 
 AP, COUNT_ERROR = 'coco/AP', 'people/count_error'
-# Options with which a run on the paper's data stays the paper's.
+# Options that leave a run comparable with the paper's.
 HARMLESS_OPTIONS = ('data_root', 'num_workers')
 CROWD_REASON = (
     "not comparable: the paper's AP are on COCO and OCHuman, ours on a synthetic crowd with a smaller network and "
-    'another recipe; compare the order of the rows at most'
+    'another recipe; at most the order of the rows can be compared'
 )
 
 
@@ -33,14 +33,14 @@ def write_tables(ablation: Ablation) -> None:
 
 
 def as_data(ablation: Ablation, name: str) -> dict:
-    """A table with everything in it.
+    """A table as data.
 
     Args:
         ablation (Ablation): with its results so far.
         name (str): of the table.
 
     Returns:
-        dict: for JSON. ``ours`` holds, for each split and metric, the values of the seeds whose test is done.
+        dict: for JSON. ``ours`` holds, by split and metric, one value per seed with a finished test.
     """
     table = PAPER_TABLES[name]
     reason = reason_against_paper(ablation.data, ablation.options)
@@ -65,27 +65,27 @@ def as_data(ablation: Ablation, name: str) -> dict:
 
 
 def as_markdown(ablation: Ablation, name: str) -> str:
-    """A table to read: our AP, the paper's, and numbered footnotes.
+    """A table as Markdown: our AP, the paper's, and numbered footnotes.
 
     Args:
         ablation (Ablation): with its results so far.
         name (str): of the table.
 
     Returns:
-        str: Markdown, aligned for the terminal too. ``people off`` is the mean over pictures of |found - true| people,
-        split by split.
+        str: Markdown, aligned for a terminal. ``people off`` is the mean over images of |found - true| people, split
+        by split.
     """
     table, splits, footnotes = PAPER_TABLES[name], SPLITS[ablation.data], Footnotes()
     title = heading(name) + ''.join(footnotes.mark(note) for note in _notes(table, ablation.data))
     columns = [column for column, figures in zip(COLUMNS, zip(*(row.paper for row in table.rows))) if any(figures)]
     against = footnotes.mark(reason_against_paper(ablation.data, ablation.options))
-    if not columns:  # then the paper says something in words
+    if not columns:  # the paper describes the result in words
         title += against
     header = ['', *(f'{split} AP' for split in splits), 'people off', *(f'paper {name}{against}' for name in columns)]
 
     def cells(row: Row) -> list[str]:
-        nothing = 'failed' if any(run in ablation.failures for run in ablation.runs_of(row)) else 'not yet'
-        ours = [format_figures([100 * ap for ap in ablation.figures(row, split, AP)]) or nothing for split in splits]
+        missing = 'failed' if any(run in ablation.failures for run in ablation.runs_of(row)) else 'not yet'
+        ours = [format_figures([100 * ap for ap in ablation.figures(row, split, AP)]) or missing for split in splits]
         off = [format_mean(ablation.figures(row, split, COUNT_ERROR)) for split in splits]
         mark = footnotes.mark(row.note if row.comparable else f'not comparable: {row.note}')
         figures = {column: figure for column, figure in zip(COLUMNS, row.paper) if figure is not None}
@@ -100,14 +100,14 @@ def as_markdown(ablation: Ablation, name: str) -> str:
 
 
 def reason_against_paper(data: str, options: list[str]) -> str:
-    """Why the paper's figures cannot be compared with ours.
+    """The reason why the paper's figures are not comparable with ours.
 
     Args:
-        data (str): what ours are on.
-        options (list[str]): the changes to all configs, each ``KEY=VALUE``.
+        data (str): the kind of data of ours.
+        options (list[str]): the changes to all configs, as ``KEY=VALUE``.
 
     Returns:
-        str: nothing if they can be.
+        str: empty if they are comparable.
     """
     changes = [option for option in options if option.split('=')[0].split('.')[-1] not in HARMLESS_OPTIONS]
     changed = f'the configs were changed by {" ".join(changes)}' if changes else ''
@@ -117,7 +117,7 @@ def reason_against_paper(data: str, options: list[str]) -> str:
 
 
 def heading(name: str) -> str:
-    """A table's name and title.
+    """Name and title of a table.
 
     Args:
         name (str): a key of ``PAPER_TABLES``.
@@ -148,11 +148,11 @@ def format_figures(values: list[float]) -> str:
     """Mean, standard deviation and number, for a cell.
 
     Args:
-        values (list[float]): one for each seed.
+        values (list[float]): one per seed.
 
     Returns:
-        str: such as ``50.1 ± 0.4 (n=3)``; the deviation is the sample's (n - 1) and left out for a single value.
-        Empty for no values.
+        str: such as ``50.1 ± 0.4 (n=3)``; the deviation is that of the sample (n - 1), omitted for a single value.
+        Empty without values.
     """
     if not values:
         return ''
@@ -164,10 +164,10 @@ def format_mean(values: list[float]) -> str:
     """A mean with two decimals.
 
     Args:
-        values (list[float]): one for each seed.
+        values (list[float]): one per seed.
 
     Returns:
-        str: a dash for no values.
+        str: a dash without values.
     """
     return f'{np.mean(values):.2f}' if values else '-'
 
@@ -183,7 +183,7 @@ def _failures(ablation: Ablation, table: Table) -> dict[Run, str]:
 
 
 class Footnotes:
-    """Texts that are numbered in the order in which they are first mentioned."""
+    """Texts, numbered in the order of their first mention."""
 
     def __init__(self) -> None:
         self.texts: list[str] = []
@@ -192,10 +192,10 @@ class Footnotes:
         """Mention a footnote.
 
         Args:
-            text (str): what it says; nothing gives no mark.
+            text (str): of the note; an empty one gives no mark.
 
         Returns:
-            str: such as `` [1]``, to be put behind what it is about.
+            str: such as `` [1]``, to be appended to a cell.
         """
         if not text:
             return ''
@@ -204,7 +204,7 @@ class Footnotes:
         return f' [{self.texts.index(text) + 1}]'
 
     def lines(self) -> list[str]:
-        """All of them, each as a paragraph of Markdown.
+        """All footnotes, each as a paragraph of Markdown.
 
         Returns:
             list[str]: a line and an empty one for each.

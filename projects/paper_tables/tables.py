@@ -1,7 +1,7 @@
-"""The paper's tables as data: which config is which row, and the AP that the paper prints for it. And two of our own.
+"""The paper's tables as data: the config of every row and the AP that the paper prints for it. Three are our own.
 
-Only rows that can be run here are listed: of tables 1 and 2 Associative Embedding (AE) and the paper's own. A config is
-the name of a file in ``configs/ablations``.
+Only rows that can be run here are listed: of tables 1 and 2 Associative Embedding (AE) and the paper's method. A config
+is the name of a file in ``configs/ablations``, or of ``SYNTHETIC_ONLY`` in ``row_configs.py``.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ ONE_LSTM: Figures = (58.7, 37.8, 31.7)  # (a, a') of table 4, 2 passes of table 
 TWO_LSTMS: Figures = (60.1, 39.4, 32.5)  # learned of table 3, 2-learned of table 7
 
 AE_WEIGHTS = 'the paper quotes AE from Newell et al. (2017); ours is the AE network that the decoder starts from'
-LSTM2_LOOP = 'the paper does not say how many passes LSTM2 makes for itself; ours makes none'
-ORDER = 'of more than T = 8 people ours are trained in the order within each chunk, and tested in that of all'
+LSTM2_LOOP = 'the paper does not say how many feedback passes LSTM2 makes; ours makes none'
+ORDER = 'with more than T = 8 people ours are ordered within each chunk in training, and all together in testing'
 
 
 @dataclass(frozen=True)
@@ -25,14 +25,14 @@ class Row:
     """One row of a table.
 
     Args:
-        label (str): what the paper calls it, in short.
-        config (str): what is tested.
+        label (str): the paper's name for it, shortened.
+        config (str): the config that is tested.
         paper (tuple): ``Figures``.
-        train (str, optional): what is trained, where that is another config. Defaults to None, the same.
-        trained (bool): False tests the AE weights that the decoder's config names, and trains nothing. Defaults to
+        train (str, optional): the config that is trained. Defaults to None, the tested one.
+        trained (bool): False tests the AE weights that the decoder's config names, without a training. Defaults to
             True.
-        note (str): what to know about the paper's figures or ours. Defaults to nothing.
-        comparable (bool): False says that even on COCO the paper's figures are of something else. Defaults to True.
+        note (str): a footnote on the paper's figures or ours. Defaults to no note.
+        comparable (bool): False if the paper's figures are not comparable even on COCO. Defaults to True.
     """
 
     label: str
@@ -45,7 +45,7 @@ class Row:
 
     @property
     def trains(self) -> str | None:
-        """str, optional: the config that is trained, None where nothing is."""
+        """str, optional: the config that is trained, None without a training."""
         return (self.train or self.config) if self.trained else None
 
 
@@ -54,12 +54,12 @@ class Table:
     """One table or comparison.
 
     Args:
-        title (str): what varies.
+        title (str): the setting that varies.
         rows (tuple[Row, ...]): in the paper's order.
-        note (str): what to know about all rows. Defaults to nothing.
-        synthetic_note (str): what to know about all rows on synthetic data. Defaults to nothing.
-        crowd_note (str): likewise on the crowd of ``make demo`` alone. Defaults to nothing.
-        data (tuple[str, ...], optional): the only kinds of data that all rows have configs for. Defaults to None, any.
+        note (str): a footnote on all rows. Defaults to no note.
+        synthetic_note (str): likewise, on synthetic data only. Defaults to no note.
+        crowd_note (str): likewise, on the crowd of ``make demo`` only. Defaults to no note.
+        data (tuple[str, ...], optional): the kinds of data for which all rows have configs. Defaults to None, all.
     """
 
     title: str
@@ -71,8 +71,8 @@ class Table:
 
 
 SMALL_CROWD = (
-    'the crowd of `make demo` has at most 3 people in a picture and its config at most 3 surplus steps, so T = 8 is '
-    'never reached, whatever a chunk does, and T of 4 and 6 cuts nothing but surplus steps'
+    'the crowd of `make demo` has at most 3 people per image and its config at most 3 surplus steps, so no sequence '
+    'exceeds T = 8, and T = 4 and 6 only cut off surplus steps'
 )
 OWN_LSTM2 = "LSTM2 has the paper's sizes, which are larger than those of LSTM1 in this config"
 
@@ -104,7 +104,7 @@ PAPER_TABLES = {
         synthetic_note=OWN_LSTM2,
     ),
     '3': Table(
-        'order of the people shown to LSTM2',
+        'order of the people in the input of LSTM2',
         (
             Row('learned', 'lstm2_learned', TWO_LSTMS),
             Row('random', 'lstm2_random', (59.3, 39.1, 32.2)),
@@ -116,7 +116,7 @@ PAPER_TABLES = {
         synthetic_note=OWN_LSTM2,
     ),
     '4': Table(
-        "which steps the heatmap loss takes: (a, b) when too few people are found, (a', b') when too many",
+        "steps in the heatmap loss: (a, b) when too few people are found, (a', b') when too many",
         (
             Row("(a, a')", 'base', ONE_LSTM),
             Row("(a, b')", 'assign_a_b', (57.1, 35.7, 30.5)),
@@ -143,7 +143,7 @@ PAPER_TABLES = {
             Row('8', 'base', note="the recipe (section 3.2.1); not among the paper's"),
             Row('8, a step each', 'chunk_step', note="an optimizer step after every chunk; not among the paper's"),
         ),
-        note='ours take one optimizer step per picture, but for the row that says otherwise; the paper does not say',
+        note='ours take one optimizer step per image except in the last row; the paper does not say',
         crowd_note=SMALL_CROWD,
     ),
     '7': Table(
@@ -168,10 +168,10 @@ PAPER_TABLES = {
             Row('0.40', 'omega_040'),
             Row('0.50', 'omega_050'),
         ),
-        note='the paper shows a curve without figures; in ours omega is the same in training and at inference',
+        note='the paper shows a curve without figures; ours use the same omega in training and at inference',
     ),
     'sgd': Table(
-        'approximate and exact SGD on pictures of at most 8 people (section 4.1)',
+        'approximate and exact SGD on images of at most 8 people (section 4.1)',
         (
             Row('approximate, T = 4', 'sgd_approximate', (56.8, None, None)),
             Row('exact', 'sgd_exact', (56.2, None, None)),
@@ -179,13 +179,13 @@ PAPER_TABLES = {
         crowd_note=SMALL_CROWD,
     ),
     'lstm2': Table(
-        'where LSTM2 has its loss and its loop (section 4.1)',
+        'loss and feedback loop of LSTM2 (section 4.1)',
         (
             Row('both losses', 'lstm2_learned', (60.3, None, None), note='as section 4.1 has it; table 3 has 60.1'),
             Row('loss on LSTM2 only', 'lstm2_only_loss', (53.2, None, None)),
             Row('loop in LSTM2 only', 'lstm2_feedback_only', note='the paper: "drops substantially", without a figure'),
         ),
-        note=LSTM2_LOOP + ' but in the last row, where it makes 2',
+        note=LSTM2_LOOP + ' except in the last row, where it makes 2',
         synthetic_note=OWN_LSTM2,
     ),
     'norm': Table(
@@ -206,29 +206,29 @@ PAPER_TABLES = {
         crowd_note=SMALL_CROWD,
     ),
     'context': Table(
-        "the decoder's grid and what it is told of the whole picture",
+        'global context and the grid of the middle layers',
         (
             Row("the paper's decoder", 'base'),
-            Row('told of the hidden states', 'context_pooled'),
-            Row('told what lies under its heatmaps too', 'context_read'),
+            Row('global context of the hidden states', 'context_pooled'),
+            Row('and of the features under its heatmaps', 'context_read'),
             Row('middle layers on a coarser grid', 'coarse'),
-            Row('both of the last', 'context'),
+            Row('context of both, coarser grid', 'context'),
         ),
         note="not the paper's; the coarser grid has two wider layers in place of one, at about the same cost",
     ),
     'parameters': Table(
-        "the context and the paper's layers at the same number of parameters",
+        "global context and the paper's layers at the same number of parameters",
         (
             Row("the paper's decoder, wider", 'wide'),
-            Row('told what lies under its heatmaps too', 'context_read'),
+            Row('global context', 'context_read'),
         ),
         note="not the paper's; 278,866 and 276,418 parameters",
         data=('crowdbench',),
     ),
     'ae': Table(
-        'the decoders and Associative Embedding (AE), each trained for the same time from one AE network',
+        'the decoders and Associative Embedding (AE), trained for the same time from the same AE network',
         (
-            Row('AE, trained on', 'ae_longer'),
+            Row('AE, trained longer', 'ae_longer'),
             Row("the paper's decoder", 'base'),
             Row('ours', 'context'),
         ),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import inspect
 import os
-import re
 from typing import Any
 
 from mmengine.config import Config, DictAction
@@ -60,10 +59,7 @@ def read_config(path: str) -> Config:
         return Config.fromfile(path)
     except FileNotFoundError as error:
         base = os.path.normpath(error.filename or str(error))
-        chosen = os.environ.get('ABLATION_DATA')
-        asks = re.search(f'_{chosen}(_longer)?\\.py$', base)
-        hint = f'; ABLATION_DATA={chosen} asks for it, use coco, crowd or crowdbench' if asks else ''
-        raise FileNotFoundError(f'config {path} is built on {base}, which does not exist{hint}') from None
+        raise FileNotFoundError(f'config {path} is built on {base}, which does not exist') from None
 
 
 def load_config(args: argparse.Namespace) -> Config:

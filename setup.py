@@ -1,7 +1,7 @@
 """Packaging of rnnpose_plugin.
 
-There is no install_requires: `pip install -e .` in a working MMPose environment must not change one of its packages,
-and `import rnnpose_plugin` says what is missing.
+There is no install_requires: `pip install -e .` in a working MMPose environment must not change any of its packages,
+and `import rnnpose_plugin` reports what is missing.
 """
 
 from __future__ import annotations
@@ -15,22 +15,37 @@ ROOT = Path(__file__).parent
 
 
 def read_version() -> str:
-    """Reads __version__ without importing the package, whose import needs the whole toolbox."""
+    """Reads __version__ without importing the package, whose import needs all of MMPose."""
     source = (ROOT / 'rnnpose_plugin' / '__init__.py').read_text()
     return re.search(r"^__version__ = '(.+)'$", source, re.MULTILINE).group(1)
 
 
 def read_toolbox() -> list[str]:
-    """Reads the pins of the toolbox, the first section of requirements.txt; mmpose itself is not among them."""
+    """Reads the pins of MMPose's stack, the first section of requirements.txt; mmpose itself is not among them."""
     toolbox = (ROOT / 'requirements.txt').read_text().split('# --- tests and lint')[0]
     lines = (line.split('#')[0].strip() for line in toolbox.splitlines())
     return [line for line in lines if line]
 
 
+def read_long_description() -> str:
+    """Reads the README up to its first second-level heading, without the figure, which is not in the package."""
+    introduction = (ROOT / 'README.md').read_text(encoding='utf-8').split('\n## ')[0]
+    return '\n\n'.join(part for part in introduction.split('\n\n') if not part.startswith(('![', '*Four')))
+
+
 setup(
     name='rnnpose_plugin',
     version=read_version(),
-    description='Bottom-up human pose estimation one person at a time, as a plugin for MMPose 1.x',
+    description='A recurrent decoder for bottom-up multi-person pose estimation, as a plugin for MMPose 1.x',
+    long_description=read_long_description(),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    keywords='human pose estimation, multi-person, bottom-up, ConvLSTM, MMPose',
+    classifiers=[
+        'Intended Audience :: Science/Research',
+        'Programming Language :: Python :: 3',
+        'Topic :: Scientific/Engineering :: Image Recognition',
+    ],
     python_requires='>=3.8',
     packages=find_packages(include=['rnnpose_plugin', 'rnnpose_plugin.*']),
     extras_require={'toolbox': read_toolbox()},

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGING = ('Makefile', 'setup.py', 'pyproject.toml', 'requirements.txt')
+PACKAGING = ('Makefile', 'setup.py', 'pyproject.toml', 'requirements.txt', 'README.md', 'LICENSE')
 
 needs_make = pytest.mark.skipif(shutil.which('make') is None, reason='make is not installed')
 
@@ -69,6 +69,14 @@ def test_metadata_has_the_name_the_lowest_python_and_the_version_of_the_package(
     assert metadata['Name'] == 'rnnpose_plugin'
     assert metadata['Version'] == '7.8.9'
     assert metadata['Requires-Python'] == '>=3.8'
+
+
+def test_metadata_has_the_licence_and_the_introduction_of_the_readme(metadata):
+    assert 'Apache-2.0' in (metadata['License'], metadata['License-Expression'])
+    assert metadata['Description-Content-Type'] == 'text/markdown'
+    description = metadata.get_payload()
+    assert description.startswith('# rnnpose_plugin') and '1904.11864' in description
+    assert '![' not in description and '## ' not in description
 
 
 def test_every_room_is_packaged(checkout):

@@ -41,7 +41,7 @@ def test_the_file_is_the_one_that_is_described():
 
 @pytest.mark.parametrize('split', SPLITS)
 def test_tables_show_the_metafiles_numbers(split):
-    """The card's and, of the first pictures, the README's: percent, which are fractions in a metafile."""
+    """The card's and, for the first images, those of docs/crowdbench.md: percent, fractions in the metafile."""
 
     def percent(dataset):
         return [f'{100 * RESULTS[dataset][name]:.1f}' for name in ('AP', 'AP@0.5', 'AP@0.75', 'AR')]
@@ -50,8 +50,8 @@ def test_tables_show_the_metafiles_numbers(split):
     (row,) = [line.split('|')[2:-1] for line in card.splitlines() if line.startswith(f'| {split} |')]
     of_all, of_slice = percent(f'CrowdBench {split}'), percent(f'CrowdBench {split}, first {SLICE}')
     assert (row[0].strip(), row[3].strip()) == (of_all[0], of_slice[0])
-    readme = [line.split() for line in (ROOT / 'README.md').read_text().splitlines()]
-    assert [split, *of_slice] in [words[:5] for words in readme]
+    page = [line.split() for line in (ROOT / 'docs' / 'crowdbench.md').read_text().splitlines()]
+    assert [split, *of_slice] in [words[:5] for words in page]
 
 
 def without_places(node):

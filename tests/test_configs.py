@@ -7,11 +7,10 @@ from pathlib import Path
 import mmpose
 import pytest
 import torch
+from meta_models import build_without_memory
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmpose.registry import HOOKS, METRICS, TRANSFORMS
-
-from projects.backbone_table import build_without_memory
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted((ROOT / 'configs').glob('*.py'))

@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
-import io
 import os
-import pty
 import random
 import signal
-import sys
-import time
 from itertools import count
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed
 from mmengine.dataset.utils import worker_init_fn as default_worker_init_fn
 from mmengine.hooks import CheckpointHook, EMAHook, Hook
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from mmpose.structures import PoseDataSample
-from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils.data import DataLoader, Dataset
 
 from rnnpose_plugin.engine import (
     CheckpointFitHook,
     InterruptHook,
     InvalidLossHook,
-    ProgressBarHook,
     SeedEpochHook,
     seed_worker,
 )
-from rnnpose_plugin.engine.progress_bar_hook import LoopBar
 from rnnpose_plugin.engine.seed_epoch_hook import mix_seed
 
 RUN_NUMBER = count()
@@ -216,10 +208,9 @@ def test_good_loss_passes(tmp_path):
     assert torch.isfinite(train(tmp_path, [InvalidLossHook()], epochs=1)).all()
 
 
-@pytest.mark.parametrize('hook', [InvalidLossHook, ProgressBarHook])
-def test_interval_below_one_is_refused(hook):
+def test_interval_below_one_is_refused():
     with pytest.raises(ValueError, match='at least 1, got 0'):
-        hook(interval=0)
+        InvalidLossHook(interval=0)
 
 
 # CheckpointFitHook
@@ -279,11 +270,10 @@ def test_fit_hook_leaves_averaged_weights_as_they_were(tmp_path):
 
 
 def test_hooks_stand_in_the_right_order(tmp_path):
-    hooks = [CheckpointHook(1), EMAHook(), InvalidLossHook(), CheckpointFitHook(), SeedEpochHook(), ProgressBarHook()]
+    hooks = [CheckpointHook(1), EMAHook(), InvalidLossHook(), CheckpointFitHook(), SeedEpochHook()]
     names = [type(hook).__name__ for hook in make_runner(tmp_path, hooks).hooks]
     assert names.index('CheckpointFitHook') < names.index('EMAHook')
     assert names.index('InvalidLossHook') < names.index('EMAHook') < names.index('CheckpointHook')
-    assert names.index('LoggerHook') < names.index('ProgressBarHook')
 
 
 # InterruptHook
@@ -334,77 +324,7 @@ def test_finished_run_gives_the_signal_back(tmp_path):
     assert signal.getsignal(signal.SIGINT) is before
 
 
-# ProgressBarHook
-
-
-def test_bar_prints_few_lines_into_a_log(tmp_path, capsys):
-    train(tmp_path, [ProgressBarHook()], epochs=25, validate=True)
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith('train')]
-    assert len(lines) == 11  # the empty bar, then every 10 %
-    assert ' 100/100, ' in lines[-1] and 'loss ' in lines[-1]
-
-
-def test_bar_of_a_resumed_run_covers_what_is_left(tmp_path, capsys):
-    train(tmp_path, [ProgressBarHook()], epochs=2)
-    capsys.readouterr()
-    train(tmp_path, [ProgressBarHook()], epochs=5, resume=True)
-    assert ' 12/12, ' in capsys.readouterr().err
-
-
-def test_bar_counts_validation_and_test(tmp_path, capsys):
-    runner = make_runner(tmp_path, [ProgressBarHook()], validate=True, test_dataloader=loader(), test_cfg=dict(),
-                         test_evaluator=dict(type='DumpResults', out_file_path=f'{tmp_path}/test.pkl'))  # fmt: skip
-    runner.val()
-    runner.test()
-    text = capsys.readouterr().err
-    assert 'val [' in text and 'test [' in text and text.count(' 4/4, ') == 2
-
-
-def on_terminal(monkeypatch, draw):
-    """What a function draws on a terminal of 80 columns."""
-    monkeypatch.setenv('COLUMNS', '80')
-    controller, terminal = pty.openpty()
-    with open(terminal, 'w') as stream:
-        monkeypatch.setattr(sys, 'stderr', stream)
-        draw()
-        stream.flush()
-        monkeypatch.undo()
-        text = os.read(controller, 100_000).decode()
-        while not text.endswith('\n'):  # the terminal hands on what was written piece by piece
-            text += os.read(controller, 100_000).decode()
-    os.close(controller)
-    return text
-
-
-def test_bar_on_a_terminal_is_one_line_redrawn_every_interval(monkeypatch):
-    def draw():
-        bar = LoopBar('train', 100, interval=25)
-        for _ in range(100):
-            time.sleep(0.001)  # millions of steps per second would need a wider terminal
-            if bar.is_due():
-                bar.draw('loss 0.5')
-        bar.close()
-
-    text = on_terminal(monkeypatch, draw)
-    drawings = [part for part in text.replace('\n', '').split('\r') if 'train' in part]
-    assert len(drawings) == 5  # empty, 25, 50, 75, 100
-    assert text.count('\n') == 1
-    assert all(len(part.replace('\x1b[K', '')) <= 80 for part in drawings)
-
-
-def test_only_the_main_process_draws(tmp_path, monkeypatch):
-    stream = io.StringIO()
-    monkeypatch.setattr(sys, 'stderr', stream)
-    torch.distributed.init_process_group('fake', store=FakeStore(), rank=1, world_size=2)
-    try:
-        hook = ProgressBarHook()
-        for stage in ('before_train', 'after_train', 'before_val', 'after_val', 'before_test', 'after_test'):
-            getattr(hook, stage)(None)
-        for stage in ('after_train_iter', 'after_val_iter', 'after_test_iter'):
-            getattr(hook, stage)(None, 0)
-    finally:
-        torch.distributed.destroy_process_group()
-    assert stream.getvalue() == ''
+# A pretrained backbone
 
 
 @pytest.mark.parametrize(

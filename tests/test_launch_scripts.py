@@ -123,7 +123,7 @@ def test_training_stopped_in_the_middle_of_an_epoch_is_resumed_to_the_same_weigh
     assert 3 <= done < IMAGES
     status, out, err = finish(train(folder, 'stopped', '--resume'))
     assert status == 0, err
-    assert f'epoch 1: leaving out {done} of {IMAGES} iterations' in out
+    assert f'epoch 1: skipping {done} of {IMAGES} iterations' in out
     status, _, err = finish(unbroken)
     assert status == 0, err
     last = f'iter_{EPOCHS * IMAGES}.pth'

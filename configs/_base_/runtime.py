@@ -15,7 +15,6 @@ custom_hooks = [
     dict(type='SeedEpochHook'),
     dict(type='InvalidLossHook'),
     dict(type='CheckpointFitHook'),
-    dict(type='ProgressBarHook'),
 ]
 
 # The configs add max_epochs and val_interval; one by iterations: train_cfg = dict(_delete_=True, by_epoch=False, ...).

@@ -5,7 +5,6 @@ from .chunked_backprop import ChunkedBackpropHook
 from .curriculum import GrowSequenceHook, LateStopLossHook, TeacherForcingHook
 from .interrupt_hook import InterruptHook
 from .invalid_loss_hook import InvalidLossHook
-from .progress_bar_hook import ProgressBarHook
 from .resumable_loop import ResumableEpochLoop
 from .seed_epoch_hook import SeedEpochHook, seed_worker
 from .synced_save_hook import SyncedSaveHook
@@ -17,7 +16,6 @@ __all__ = [
     'InterruptHook',
     'InvalidLossHook',
     'LateStopLossHook',
-    'ProgressBarHook',
     'ResumableEpochLoop',
     'SeedEpochHook',
     'SyncedSaveHook',

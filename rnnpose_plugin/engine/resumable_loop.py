@@ -45,7 +45,7 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
         length = len(self.dataloader)
         done = self._iter - self._epoch * length
         if done:
-            self.runner.logger.info(f'epoch {self._epoch + 1}: leaving out {done} of {length} iterations, done already')
+            self.runner.logger.info(f'epoch {self._epoch + 1}: skipping {done} of {length} iterations, done before')
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()
         # Nothing need be loaded of an epoch that only has to be ended.

@@ -24,6 +24,7 @@ from rnnpose_plugin.engine import (
     SeedEpochHook,
     seed_worker,
 )
+from rnnpose_plugin.engine.interrupt_hook import SIGNALS
 from rnnpose_plugin.engine.seed_epoch_hook import mix_seed
 
 RUN_NUMBER = count()
@@ -73,7 +74,7 @@ def loader(num_workers=0, worker_init_fn=None, **kwargs):
 def make_runner(work_dir, hooks, model=None, epochs=4, validate=False, train_loader=None, checkpoint=None, **kwargs):
     evaluator = dict(type='DumpResults', out_file_path=f'{work_dir}/results.pkl')
     val = dict(val_dataloader=loader(), val_cfg=dict(), val_evaluator=evaluator)
-    return Runner(
+    settings = dict(
         model=model or NoisyModel(),
         work_dir=str(work_dir),
         train_dataloader=train_loader or loader(),
@@ -84,8 +85,8 @@ def make_runner(work_dir, hooks, model=None, epochs=4, validate=False, train_loa
         randomness=dict(seed=3),
         experiment_name=f'run{next(RUN_NUMBER)}',
         **(val if validate else {}),
-        **kwargs,
     )
+    return Runner(**{**settings, **kwargs})
 
 
 def train(work_dir, hooks=None, **kwargs):
@@ -278,50 +279,131 @@ def test_hooks_stand_in_the_right_order(tmp_path):
 
 # InterruptHook
 
+EVERY_ITERATION = dict(type='CheckpointHook', interval=1, by_epoch=False)
+RESUMABLE = dict(type='mmpose.ResumableEpochLoop', max_epochs=4)  # of 4 iterations
+
 
 class InterruptedModel(NoisyModel):
-    """Somebody presses Ctrl-C during its second iteration."""
+    """Signals itself while it computes the loss of one iteration, or of one validation batch."""
 
-    def __init__(self, times):
+    def __init__(self, *signals, iteration=2, mode='loss'):
         super().__init__()
-        self.times = times
+        self.signals, self.at, self.mode = signals, iteration, mode
 
-    def forward(self, *args, **kwargs):
-        losses = super().forward(*args, **kwargs)
-        for _ in range(self.times if self.iteration == 2 else 0):
-            os.kill(os.getpid(), signal.SIGINT)
-        return losses
+    def forward(self, inputs, data_samples=None, mode='loss'):
+        output = super().forward(inputs, data_samples, mode)
+        if mode == self.mode and (self.iteration == self.at or mode == 'predict'):
+            for number in self.signals:
+                os.kill(os.getpid(), number)
+        return output
 
 
-@pytest.mark.parametrize(('times', 'saved'), [(1, 2), (2, 1)])
-def test_interrupt_waits_for_the_iteration_the_first_time(tmp_path, capfd, times, saved):
-    every_iteration = dict(type='CheckpointHook', interval=1, by_epoch=False)
-    before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt):
-        train(tmp_path, [InterruptHook()], model=InterruptedModel(times), checkpoint=every_iteration)
-    assert (tmp_path / 'last_checkpoint').read_text().endswith(f'iter_{saved}.pth')
-    assert capfd.readouterr().err.count('Ctrl-C: stopping after this iteration') == 1
-    assert signal.getsignal(signal.SIGINT) is before
+def interrupt(tmp_path, model, **kwargs):
+    """The signal's number in the exception, and the name of the last checkpoint."""
+    before = [signal.getsignal(number) for number in SIGNALS]
+    with pytest.raises(KeyboardInterrupt) as caught:
+        train(tmp_path, [SeedEpochHook(), InterruptHook()], model=model, **kwargs)
+    assert [signal.getsignal(number) for number in SIGNALS] == before
+    return *caught.value.args, (tmp_path / 'last_checkpoint').read_text().split('/')[-1]
+
+
+@pytest.mark.parametrize('number', SIGNALS)
+def test_an_interrupted_iteration_is_finished_saved_and_resumed(tmp_path, capfd, number):
+    assert interrupt(tmp_path, InterruptedModel(number), train_cfg=RESUMABLE) == (number, 'iter_2.pth')
+    name = 'Ctrl-C' if number == signal.SIGINT else number.name
+    assert capfd.readouterr().err.count(f'{name}: stopping after this iteration') == 1
+    resumed = train(tmp_path, train_cfg=RESUMABLE, resume=True)
+    assert torch.equal(resumed, train(tmp_path / 'unbroken', train_cfg=RESUMABLE))
+
+
+@pytest.mark.parametrize(
+    ('signals', 'saved'),
+    [
+        ([signal.SIGINT, signal.SIGINT], 1),
+        ([signal.SIGTERM, signal.SIGINT], 1),
+        ([signal.SIGTERM, signal.SIGTERM], 2),
+        ([signal.SIGHUP, signal.SIGTERM], 2),
+    ],
+)
+def test_only_a_second_ctrl_c_stops_at_once(tmp_path, signals, saved):
+    model = InterruptedModel(*signals)
+    assert interrupt(tmp_path, model, train_cfg=RESUMABLE, checkpoint=EVERY_ITERATION)[1] == f'iter_{saved}.pth'
+
+
+@pytest.mark.parametrize(
+    ('iteration', 'interval', 'saved'),
+    [(4, 1, 'epoch_1.pth'), (4, 2, 'iter_4.pth'), (8, 2, 'epoch_2.pth'), (16, 1, 'epoch_4.pth')],
+)
+def test_a_signal_in_the_last_iteration_of_an_epoch_lets_the_epoch_end(tmp_path, iteration, interval, saved):
+    checkpoint = dict(type='CheckpointHook', interval=interval)
+    model = InterruptedModel(signal.SIGTERM, iteration=iteration)
+    assert interrupt(tmp_path, model, train_cfg=RESUMABLE, checkpoint=checkpoint)[1] == saved
+    meta = torch.load(tmp_path / saved, weights_only=False)['meta']
+    assert (meta['epoch'], meta['iter']) == (iteration // 4, iteration)
+
+
+def test_a_signal_during_validation_saves_the_epoch_before_it(tmp_path):
+    model = InterruptedModel(signal.SIGTERM, mode='predict')
+    checkpoint = dict(type='CheckpointHook', interval=3)
+    assert interrupt(tmp_path, model, train_cfg=RESUMABLE, validate=True, checkpoint=checkpoint)[1] == 'iter_4.pth'
+    meta = torch.load(tmp_path / 'iter_4.pth', weights_only=False)['meta']
+    assert (meta['epoch'], meta['iter']) == (1, 4)
+
+
+def test_accumulated_gradients_are_used_before_the_stop(tmp_path):
+    wrapper = dict(optimizer=dict(type='Adam', lr=0.01), accumulative_counts=4)
+    cfg = dict(type='mmpose.ResumableEpochLoop', max_epochs=4)
+    model = InterruptedModel(signal.SIGTERM, iteration=5)
+    assert interrupt(tmp_path, model, train_cfg=cfg, optim_wrapper=wrapper)[1] == 'epoch_2.pth'
+
+
+def test_mmengines_loop_which_cannot_resume_within_an_epoch_saves_nothing_there(tmp_path):
+    model = InterruptedModel(signal.SIGTERM, iteration=6)
+    assert interrupt(tmp_path, model) == (signal.SIGTERM, 'epoch_1.pth')
+
+
+def test_a_training_by_iterations_is_saved(tmp_path):
+    by_iterations = dict(
+        train_cfg=dict(by_epoch=False, max_iters=9), checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=5)
+    )
+    assert interrupt(tmp_path, InterruptedModel(signal.SIGTERM), **by_iterations)[1] == 'iter_2.pth'
+
+
+def test_an_ignored_signal_stays_ignored(tmp_path):
+    """As SIGHUP under nohup, and SIGINT in the background of a shell without job control."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGHUP)}
+    try:
+        train(tmp_path, [InterruptHook()], model=InterruptedModel(*before), epochs=1)
+        assert all(signal.getsignal(number) is signal.SIG_IGN for number in before)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class InterruptedData(NoisyData):
-    """Somebody presses Ctrl-C; the worker receives it, too."""
+    """A signal to a whole process group reaches the worker of the data loader, too."""
+
+    def __init__(self, number):
+        self.number = number
 
     def __getitem__(self, index):
-        os.kill(os.getpid(), signal.SIGINT)
+        if self.number:
+            os.kill(os.getpid(), self.number)
+        self.number = None
         return super().__getitem__(index)
 
 
-def test_workers_leave_the_interrupt_to_the_main_process(tmp_path, capfd):
-    train(tmp_path, [InterruptHook()], epochs=1, train_loader=dict(loader(1), dataset=InterruptedData()))
-    assert 'Ctrl-C' not in capfd.readouterr().err
+@pytest.mark.parametrize('number', SIGNALS)
+def test_workers_leave_signals_to_the_main_process(tmp_path, capfd, number):
+    train(tmp_path, [InterruptHook()], epochs=1, train_loader=dict(loader(1), dataset=InterruptedData(number)))
+    assert 'stopping' not in capfd.readouterr().err
     assert (tmp_path / 'epoch_1.pth').exists()
 
 
-def test_finished_run_gives_the_signal_back(tmp_path):
-    before = signal.getsignal(signal.SIGINT)
+def test_a_finished_run_restores_the_signals(tmp_path):
+    before = [signal.getsignal(number) for number in SIGNALS]
     train(tmp_path, [InterruptHook()], epochs=1)
-    assert signal.getsignal(signal.SIGINT) is before
+    assert [signal.getsignal(number) for number in SIGNALS] == before
 
 
 # A pretrained backbone

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import re
+import signal
 import subprocess
 import sys
 from itertools import count
@@ -16,12 +17,12 @@ import torch
 from mmengine.config import Config
 from mmengine.hooks import EMAHook, Hook, LoggerHook
 from mmengine.model import BaseModel
-from mmengine.runner import Runner
+from mmengine.runner import Runner, find_latest_checkpoint
 from torch import nn
 from torch.utils.data import Dataset
 
 from rnnpose_plugin.compat import cpu_model_wrapper, end_cpu_process, init_cpu_process_group
-from rnnpose_plugin.engine import CheckpointFitHook, SeedEpochHook, SyncedSaveHook
+from rnnpose_plugin.engine import CheckpointFitHook, InterruptHook, SeedEpochHook, SyncedSaveHook
 from rnnpose_plugin.engine.seed_epoch_hook import mix_seed
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -254,10 +255,11 @@ def on_each_process(folder):
     assert init_cpu_process_group('pytorch')
     rank = torch.distributed.get_rank()
 
-    def run(name, **kwargs):
+    def run(name, *hooks, **kwargs):
         wrapper = Config(dict(model_wrapper_cfg=cpu_model_wrapper()))
         # No workers: beside gloo's threads a fork can, rarely, leave a worker waiting for a lock for ever.
-        runner = make_runner(Path(folder, name), launcher='pytorch', workers=0, batch_size=1, cfg=wrapper, **kwargs)
+        settings = dict(launcher='pytorch', workers=0, batch_size=1, cfg=wrapper)
+        runner = make_runner(Path(folder, name), *hooks, **settings, **kwargs)
         runner.train()
         ema = next(hook for hook in runner.hooks if isinstance(hook, EMAHook)).ema_model
         torch.save((runner.model.module.state_dict(), ema.state_dict()), f'{folder}/{name}_{rank}.pth')
@@ -268,7 +270,20 @@ def on_each_process(folder):
     run('by_epoch', checkpoint=dict(type='CheckpointHook', interval=1))
     iterations = dict(train_cfg=dict(by_epoch=False, max_iters=4), log_processor=dict(by_epoch=False))
     run('iterations', checkpoint=dict(type='CheckpointHook', interval=3, by_epoch=False), **iterations)
+    by_epoch = dict(checkpoint=dict(type='CheckpointHook', interval=1))
+    with pytest.raises(KeyboardInterrupt):
+        run('interrupted', InterruptHook(), SignalFromOneProcess(), **by_epoch)
+    assert find_latest_checkpoint(f'{folder}/interrupted').endswith('iter_3.pth')
+    run('interrupted', resume=True, checkpoint=dict(type='CheckpointHook', interval=LENGTH, by_epoch=False))
     end_cpu_process()
+
+
+class SignalFromOneProcess(Hook):
+    """The second process is terminated in the second iteration; the first one learns of it before the third."""
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.rank == 1 and runner.iter == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 @pytest.fixture(scope='module')
@@ -304,7 +319,7 @@ def test_average_over_two_processes_follows_its_formula(two_processes):
     torch.testing.assert_close(found, average, rtol=1e-5, atol=1e-7)  # float32, seven steps
 
 
-@pytest.mark.parametrize('name', ['from_3', f'from_{LENGTH}', 'from_12'])
+@pytest.mark.parametrize('name', ['from_3', f'from_{LENGTH}', 'from_12', 'interrupted'])
 def test_two_resumed_processes_end_as_the_unbroken_ones(two_processes, name):
     for rank in (0, 1):
         assert_equal(final(two_processes, name, rank), final(two_processes, 'unbroken', rank))

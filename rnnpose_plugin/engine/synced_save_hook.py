@@ -7,6 +7,8 @@ from mmengine.hooks import CheckpointHook, SyncBuffersHook
 from mmengine.runner import Runner
 from mmpose.registry import HOOKS
 
+from .interrupt_hook import InterruptHook
+
 
 @HOOKS.register_module()
 class SyncedSaveHook(SyncBuffersHook):
@@ -34,7 +36,8 @@ class SyncedSaveHook(SyncBuffersHook):
             all_reduce_params(runner.model.buffers(), op='mean')
 
     def _is_saved(self, runner: Runner) -> bool:
-        return any(
+        stops = any(isinstance(hook, InterruptHook) and hook.stops_after(runner) for hook in runner.hooks)
+        return stops or any(
             self.every_n_train_iters(runner, hook.interval, hook.save_begin)
             or (hook.save_last and self.is_last_train_iter(runner))
             for hook in runner.hooks

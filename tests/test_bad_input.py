@@ -170,7 +170,7 @@ def checkpoint_of_another_model(commands):
     return commands.test('e', commands.folder / 'other.pth')
 
 
-@case('the loss is no finite number at iteration 2, epoch 1', 'loss=nan', '.png', 'lower optim_wrapper.optimizer.lr')
+@case('the loss is not finite at iteration 2, epoch 1', 'loss=nan', '.png', 'lower optim_wrapper.optimizer.lr')
 def nan_loss(commands):
     return commands.train('f', 'optim_wrapper.optimizer.lr=1e30', 'param_scheduler=None')
 
@@ -312,7 +312,7 @@ def test_options_that_pass(key):
 @pytest.mark.parametrize(
     ('key', 'match'),
     [
-        ('modle.head.a', "there is no setting 'modle' in small.py; check the spelling"),
+        ('modle.head.a', "small.py has no setting 'modle'; check the spelling"),
         ('sead', "no setting 'sead'"),
         ('model.haed.a', "model in small.py has no setting 'haed', only head"),
         ('model.head.a.b', "model.head.a in small.py is 1, without a 'b'"),
@@ -321,7 +321,7 @@ def test_options_that_pass(key):
         ('custom_hooks.1', "custom_hooks in small.py is .*, without a '1'"),
         (
             'codec.sigma',
-            r'codec is only a name inside the config file .*set the places that got its value \(model.sigma\)',
+            r'codec is only a variable of the config file; set the places that use its value \(model.sigma\)',
         ),
     ],
 )

@@ -10,7 +10,8 @@ import pytest
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from rnnpose_plugin.runtime.check_data import check_annotation_file, check_config, leaf_datasets
+from rnnpose_plugin.runtime.check_data import check_annotation_file, leaf_datasets
+from rnnpose_plugin.runtime.checks import check_config
 
 K = 17
 NAN = float('nan')
@@ -71,14 +72,14 @@ def test_missing_file(path):
 def test_cut_off_file(path):
     write(path, coco())
     os.truncate(path, 500)
-    with pytest.raises(ValueError, match=f'{path} is no valid JSON .*fetch it again'):
+    with pytest.raises(ValueError, match=f'{path} is not valid JSON .*download it again'):
         check_annotation_file(path, K)
 
 
 def test_binary_file(path):
     with open(path, 'wb') as file:
         file.write(b'\xff\xd8\xff\xe0')
-    with pytest.raises(ValueError, match=f'{path} is no valid JSON'):
+    with pytest.raises(ValueError, match=f'{path} is not valid JSON'):
         check_annotation_file(path, K)
 
 

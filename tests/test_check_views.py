@@ -13,8 +13,9 @@ from mmpose.datasets.transforms import BottomupResize, PackPoseInputs
 from mmpose.registry import MODELS
 
 from projects.paper_tables.ablation import data_chosen
-from rnnpose_plugin.runtime.check_data import check_config, leaf_datasets
-from rnnpose_plugin.runtime.check_views import _ways, check_test_time_views
+from rnnpose_plugin.runtime.check_data import leaf_datasets
+from rnnpose_plugin.runtime.check_views import check_test_time_views, paths_to_model
+from rnnpose_plugin.runtime.checks import check_config
 
 ROOT = Path(__file__).parent.parent
 TOOLBOX = Path(mmpose.__file__).parent / '.mim' / 'configs' / 'body_2d_keypoint'
@@ -87,7 +88,7 @@ def test_flip_without_flip_indices(last):
 
 
 def test_flip_without_any_packing():
-    with pytest.raises(ValueError, match="'flip_indices' of every picture, but .* has no PackPoseInputs"):
+    with pytest.raises(ValueError, match="'flip_indices' of every image, but .* has no PackPoseInputs"):
         check(resize(), flip_test=True)
 
 
@@ -140,7 +141,7 @@ def test_multi_scale_with_parts_that_take_one_size():
     cfg.model.type = 'BottomupPoseEstimator'
     with pytest.raises(ValueError, match='model has the type BottomupPoseEstimator, .*; use Freezable'):
         check_test_time_views(cfg)
-    words = 'val_dataloader .* has the type PackPoseInputs, which takes a picture in one size only; use PackPoseScales'
+    words = 'val_dataloader .* has the type PackPoseInputs, which takes an image in one size only; use PackPoseScales'
     with pytest.raises(ValueError, match=words):
         check(resize(aug_scales=[0.5]), pack('aug_scales'), multiscale_test=True)
     cfg.model.test_cfg.multiscale_test, cfg.val_dataloader.dataset.pipeline[0].aug_scales = False, None
@@ -251,7 +252,7 @@ def test_every_data_set_of_a_wrapper_is_looked_at(wrap):
     with pytest.raises(ValueError, match='flip_indices'):
         check_test_time_views(config(wrap(good, bad), dict(flip_test=True)))
     data = wrap(good, bad)
-    assert [way[0] for way in _ways(data)] == list(leaf_datasets(data))
+    assert [path[0] for path in paths_to_model(data)] == list(leaf_datasets(data))
 
 
 def combined(*pipeline, inner=(), metainfo=None):

@@ -112,7 +112,7 @@ def test_resumed_training_differs_without_the_hook(tmp_path):
 
 
 class StateRecorder(Hook):
-    """Notes what each generator gives after the epoch has been seeded."""
+    """Records a draw of each generator after the epoch has been seeded."""
 
     priority = 'LOWEST'
 
@@ -150,7 +150,7 @@ def test_workers_see_new_noise_in_every_epoch():
 
 
 def test_mmengine_repeats_the_noise_of_an_epoch():
-    """Why seed_worker exists; if this fails mmengine has been corrected and it can go."""
+    """The reason for seed_worker; if this fails, MMEngine has been corrected and it can be deleted."""
     default = dict(type=default_worker_init_fn, num_workers=1, rank=0, seed=3)
     first, second = noise_of_two_epochs(default)
     assert first == second
@@ -172,7 +172,7 @@ class WorkerState(Dataset):
         return torch.tensor([torch.initial_seed() % 2**32, np.random.rand(), random.random()], dtype=torch.float64)
 
 
-def test_persistent_workers_are_warned_of(tmp_path, capsys):
+def test_a_warning_about_persistent_workers(tmp_path, capsys):
     train(tmp_path, epochs=1, train_loader=loader(1, persistent_workers=True))
     assert 'persistent_workers=False' in capsys.readouterr().out
 
@@ -195,12 +195,12 @@ def test_bad_loss_stops_before_the_checkpoint_of_its_iteration(tmp_path, value):
 
 def test_bad_weights_are_not_saved_between_two_looks(tmp_path):
     every_iteration = dict(type='CheckpointHook', interval=1, by_epoch=False)
-    with pytest.raises(FloatingPointError, match=r'2 weights are no finite numbers .*layer\.weight'):
+    with pytest.raises(FloatingPointError, match=r'2 weights are not finite .*layer\.weight'):
         train(tmp_path, [InvalidLossHook(100)], model=NoisyModel(bad_iteration=3), checkpoint=every_iteration)
     assert (tmp_path / 'last_checkpoint').read_text().endswith('iter_2.pth')
 
 
-def test_loss_is_looked_at_every_interval(tmp_path):
+def test_loss_is_checked_every_interval(tmp_path):
     with pytest.raises(FloatingPointError, match=r'iteration 4, epoch 1 .*start again$'):
         train(tmp_path, [InvalidLossHook(4)], model=NoisyModel(bad_iteration=2))
 
@@ -253,8 +253,8 @@ def test_other_files_are_no_checkpoint(tmp_path, checkpoint):
         load(tmp_path, checkpoint)
 
 
-def test_fit_hook_leaves_averaged_weights_as_they_were(tmp_path):
-    """A resumed training with averaging equals the unbroken one: the trial load touched neither set of weights."""
+def test_fit_hook_leaves_averaged_weights_unchanged(tmp_path):
+    """A resumed training with averaging equals the uninterrupted one: the trial load changed neither set of weights."""
 
     def run(name, **kwargs):
         hooks = [SeedEpochHook(), CheckpointFitHook(), EMAHook(momentum=0.1)]
@@ -270,7 +270,7 @@ def test_fit_hook_leaves_averaged_weights_as_they_were(tmp_path):
     assert not torch.equal(unbroken['state_dict']['layer.weight'], unbroken['ema_state_dict']['module.layer.weight'])
 
 
-def test_hooks_stand_in_the_right_order(tmp_path):
+def test_order_of_the_hooks(tmp_path):
     hooks = [CheckpointHook(1), EMAHook(), InvalidLossHook(), CheckpointFitHook(), SeedEpochHook()]
     names = [type(hook).__name__ for hook in make_runner(tmp_path, hooks).hooks]
     assert names.index('CheckpointFitHook') < names.index('EMAHook')

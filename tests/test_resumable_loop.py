@@ -66,7 +66,7 @@ class NoisyModel(BaseModel):
 
 
 class Recorder(Hook):
-    """Notes what happens after each iteration, epoch and validation."""
+    """Records each iteration, epoch and validation."""
 
     priority = 'LOWEST'
 
@@ -165,17 +165,17 @@ def test_resumed_run_ends_as_the_unbroken_one(unbroken, tmp_path, done):
 
 
 @pytest.mark.parametrize(('parts', 'waiting'), [(1, []), (5, []), (2, [1]), (3, [2, 1])])
-def test_gradients_that_no_checkpoint_keeps_are_told_of(tmp_path, capsys, parts, waiting):
-    """Epochs of 5 iterations; nothing waits at the end of all, where the engine steps with what there is."""
+def test_a_warning_about_gradients_that_no_checkpoint_keeps(tmp_path, capsys, parts, waiting):
+    """Epochs of 5 iterations; at the end of the training MMEngine steps with all gradients there are."""
     wrapper = dict(optimizer=dict(type='Adam', lr=0.1), accumulative_counts=parts)
     make_runner(tmp_path, optim_wrapper=wrapper).train()
-    told = [line for line in capsys.readouterr().out.splitlines() if 'wait for their step' in line]
-    expected = [f'the gradients of {number} batches wait' for number in waiting]
-    assert len(told) == len(expected) and all(words in line for words, line in zip(expected, told))
+    warnings = [line for line in capsys.readouterr().out.splitlines() if 'accumulated gradients' in line]
+    expected = [f'the accumulated gradients of {number} batches' for number in waiting]
+    assert len(warnings) == len(expected) and all(words in line for words, line in zip(expected, warnings))
 
 
-def test_unbroken_run_is_what_it_should_be(unbroken):
-    """Otherwise the runs might agree on something wrong."""
+def test_events_of_the_uninterrupted_run(unbroken):
+    """Otherwise the runs might agree on wrong results."""
     work_dir, events, _ = unbroken
     kinds = (['iteration'] * LENGTH + ['epoch', 'validation']) * EPOCHS
     assert [event[0] for event in events] == kinds
@@ -192,7 +192,7 @@ def test_unbroken_run_is_what_it_should_be(unbroken):
 
 
 def test_mmengine_begins_the_epoch_again(unbroken, tmp_path):
-    """Why the loop exists; if this fails mmengine has been corrected."""
+    """The reason for the loop; if this fails, MMEngine has been corrected."""
     work_dir, _, workers = unbroken
     recorder = Recorder()
     resume_from = dict(load_from=str(work_dir / 'iter_13.pth'), resume=True)
@@ -215,7 +215,7 @@ def test_every_iteration_has_its_own_seed():
     assert len(seeds) == 10 * len(numbers)
 
 
-def test_the_epochs_own_seed_is_what_it_was():
+def test_the_epochs_own_seed_has_not_changed():
     assert [mix_seed(0, 0, 0), mix_seed(3, 1, 2)] == [2968811710, 1620210449]
 
 
@@ -243,7 +243,7 @@ def test_another_length_is_counted_from_the_start_of_an_epoch(tmp_path, capsys, 
     iterations = [event for event in recorder.events if event[0] == 'iteration']
     assert [event[1:4] for event in iterations] == [(1 + i // 10, 10 + i, i % 10) for i in range(20)]
     assert runner.optim_wrapper._inner_count == runner.iter == 30  # by which gradients are accumulated
-    assert 'an epoch has 10 iterations now' in capsys.readouterr().out
+    assert 'an epoch has 10 iterations now, not 5' in capsys.readouterr().out
     # Written at the last iteration of epoch 1, the checkpoint by iterations has that epoch's end still before it.
     assert recorder.events[0][:2] == (('iteration', 1) if by_epoch else ('epoch', 0))
 
@@ -270,11 +270,12 @@ def on_each_process(folder):
     run('by_epoch', checkpoint=dict(type='CheckpointHook', interval=1))
     iterations = dict(train_cfg=dict(by_epoch=False, max_iters=4), log_processor=dict(by_epoch=False))
     run('iterations', checkpoint=dict(type='CheckpointHook', interval=3, by_epoch=False), **iterations)
-    by_epoch = dict(checkpoint=dict(type='CheckpointHook', interval=1))
-    with pytest.raises(KeyboardInterrupt):
-        run('interrupted', InterruptHook(), SignalFromOneProcess(), **by_epoch)
-    assert find_latest_checkpoint(f'{folder}/interrupted').endswith('iter_3.pth')
-    run('interrupted', resume=True, checkpoint=dict(type='CheckpointHook', interval=LENGTH, by_epoch=False))
+    # Saving averages the buffers, so only runs that save at the same iterations end with the same weights.
+    for name, plan in (('interrupted', {}), ('interrupted_by_epoch', dict(type='CheckpointHook', interval=1))):
+        with pytest.raises(KeyboardInterrupt):
+            run(name, InterruptHook(), SignalFromOneProcess(), checkpoint=plan)
+        assert find_latest_checkpoint(f'{folder}/{name}').endswith('iter_3.pth')
+        run(name, resume=True, checkpoint=plan)
     end_cpu_process()
 
 
@@ -300,7 +301,7 @@ def final(folder, name, rank):
     return torch.load(folder / f'{name}_{rank}.pth')
 
 
-@pytest.mark.parametrize('name', ['unbroken', 'by_epoch', 'iterations'])
+@pytest.mark.parametrize('name', ['unbroken', 'by_epoch', 'iterations', 'interrupted_by_epoch'])
 def test_two_processes_hold_the_same_weights_averages_and_statistics(two_processes, name):
     (weights, averages), (other_weights, other_averages) = (final(two_processes, name, rank) for rank in (0, 1))
     assert_equal(weights, other_weights)

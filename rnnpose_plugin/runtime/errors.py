@@ -61,8 +61,8 @@ class ErrorReport:
 
     def _disk_full(self) -> str:
         last = last_good_checkpoint(self.log_dir)
-        next_step = f'--resume continues from the last good checkpoint, {last}' if last else 'there is no whole checkpoint'
-        return f'no space left to write under {self.log_dir} (disk full, quota or file-size limit); free some, {next_step}'
+        cure = f'--resume continues from the last good checkpoint, {last}' if last else 'there is no whole checkpoint'
+        return f'no space left to write under {self.log_dir} (disk full, quota or file-size limit); free some, {cure}'
 
     def _save_traceback(self, error: BaseException) -> str | None:
         if self.log_dir is None:

@@ -418,7 +418,7 @@ TWO_PROCESSES = (
     + """
 import torch.distributed
 import rnnpose_plugin
-from rnnpose_plugin.compat import cpu_model_wrapper, end_cpu_process, init_cpu_process_group
+from rnnpose_plugin.runtime.cpu_processes import cpu_model_wrapper, end_cpu_process, init_cpu_process_group
 
 assert not init_cpu_process_group('none') and not torch.distributed.is_initialized()
 assert init_cpu_process_group('pytorch') and not init_cpu_process_group('pytorch')

@@ -12,7 +12,7 @@ from torch import distributed, multiprocessing, nn
 from torch.nn.parallel import DistributedDataParallel
 
 import rnnpose_plugin  # noqa: F401 (the spawned processes have no conftest)
-from rnnpose_plugin.compat import end_cpu_process
+from rnnpose_plugin.runtime.cpu_processes import end_cpu_process
 
 K, PEOPLE = 3, (1, 9)  # with T = 2: 1 chunk on one rank, 5 on the other
 CODEC = dict(type='InstanceHeatmap', input_size=(28, 24), heatmap_size=(7, 6), sigma=1.0)

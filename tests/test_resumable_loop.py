@@ -21,9 +21,9 @@ from mmengine.runner import Runner, find_latest_checkpoint
 from torch import nn
 from torch.utils.data import Dataset
 
-from rnnpose_plugin.compat import cpu_model_wrapper, end_cpu_process, init_cpu_process_group
 from rnnpose_plugin.engine import CheckpointFitHook, InterruptHook, SeedEpochHook, SyncedSaveHook
 from rnnpose_plugin.engine.seed_epoch_hook import mix_seed
+from rnnpose_plugin.runtime.cpu_processes import cpu_model_wrapper, end_cpu_process, init_cpu_process_group
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN_NUMBER = count()

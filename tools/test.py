@@ -7,7 +7,7 @@ import argparse
 from mmengine import dump
 from mmengine.dist import is_main_process
 
-from rnnpose_plugin.compat import end_cpu_process
+from rnnpose_plugin.runtime.cpu_processes import end_cpu_process
 from rnnpose_plugin.runtime.errors import one_sentence_errors
 from rnnpose_plugin.runtime.launch import add_shared_arguments, build_runner, load_config, prepare_test
 

@@ -11,10 +11,10 @@ from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 from mmengine.runner import Runner, find_latest_checkpoint
 
-from ..compat import cpu_model_wrapper, init_cpu_process_group
 from ..engine import InterruptHook
 from .checkpoint_file import check_checkpoint_file, last_good_checkpoint
 from .checks import check_run
+from .cpu_processes import cpu_model_wrapper, init_cpu_process_group
 
 # Top-level settings that mmengine's Runner reads from the config itself, beside its own arguments.
 RUNNER_EXTRAS = {

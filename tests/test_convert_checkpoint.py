@@ -368,7 +368,7 @@ def run(*arguments, limit=None, cwd=None):
 def main(monkeypatch, capsys):
     """The command in this process: gives the exit status and the one line of an error."""
     monkeypatch.delenv('RNNPOSE_TRACEBACK', raising=False)
-    monkeypatch.setattr(logging, 'raiseExceptions', True)  # put back afterwards
+    monkeypatch.setattr(logging, 'raiseExceptions', True)  # restored afterwards
 
     def call(*arguments):
         monkeypatch.setattr(sys, 'argv', [TOOL, *map(str, arguments)])
@@ -407,7 +407,7 @@ def test_existing_output_is_kept_unless_forced(tmp_path, main):
     assert torch.load(tmp_path / 'out.pth')['meta']['source'] == 'mmpose0'
 
 
-def test_failed_conversion_keeps_what_was_to_be_replaced(tmp_path, main):
+def test_failed_conversion_keeps_the_old_output(tmp_path, main):
     source = save(tmp_path / 'in.pth', without(pose_ae_weights, 'pre.0.conv.bias'))
     (tmp_path / 'out.pth').write_text('mine')
     assert main(source, tmp_path / 'out.pth', '--force')[0] == 1
@@ -456,9 +456,9 @@ MISFITS = {
         lambda: without(pose_ae_weights, 'features.0.0.low2.low2.low2.conv.weight'),
         '1 weight missing (features.0.0.low2.low2.low2.conv.weight);',
     ),
-    'missing where the size is told': (
+    'missing where the size is read': (
         lambda: without(pose_ae_weights, 'features.0.0.low2.up1.conv.weight'),
-        'the convolution features.0.0.low2.up1.conv.weight, by which its size is told, is missing',
+        'the convolution features.0.0.low2.up1.conv.weight, which gives its size, is missing',
     ),
     'missing stack': (
         lambda: {name: value for name, value in pose_ae_weights(prefix='').items() if 'features.1.' not in name},
@@ -470,7 +470,7 @@ MISFITS = {
     ),
     'a scalar for a kernel': (
         lambda: with_shape(mmpose0_weights, 'backbone.out_convs.0.conv.weight'),
-        'the convolution backbone.out_convs.0.conv.weight, by which its size is told, is missing or misshaped',
+        'the convolution backbone.out_convs.0.conv.weight, which gives its size, is missing or misshaped',
     ),
     'another stem': (  # CrowdHourglassAENet's
         lambda: with_shape(mmpose0_weights, 'backbone.stem.0.conv.weight', 32, 3, 7, 7),
@@ -496,7 +496,7 @@ MISFITS = {
     ),
     'another network': (
         lambda: dict(torch.nn.Linear(2, 2).state_dict()),
-        'is neither kind of checkpoint: there is no hourglass in it, its first weight is weight; give ',
+        'is neither kind of checkpoint: it has no hourglass, its first weight is weight; give ',
     ),
     'other features': (lambda: {'features.0.weight': torch.zeros(3)}, 'is neither kind of checkpoint'),
     'no tensors': (lambda: dict(epoch=3), 'holds no state_dict of tensors'),
@@ -544,7 +544,7 @@ def test_other_files(tmp_path, main, content):
     assert [path.name for path in tmp_path.iterdir()] == ['in.pth']
 
 
-def test_paths_that_are_not_there(tmp_path):
+def test_paths_that_do_not_exist(tmp_path):
     source = save(tmp_path / 'in.pth', mmpose0_weights())
     with pytest.raises(FileNotFoundError, match="checkpoint 'gone.pth' does not exist; check the path"):
         convert_file('gone.pth', str(tmp_path / 'out.pth'))

@@ -12,15 +12,15 @@ from mmengine.device import get_device
 
 
 def init_cpu_process_group(launcher: str) -> bool:
-    """Starts torch.distributed by gloo where mmengine cannot: by torchrun or slurm on a machine without accelerator.
+    """Starts torch.distributed with gloo where MMEngine cannot: by torchrun or slurm on a machine without accelerator.
 
-    mmengine's `init_dist` calls `torch.cuda.set_device` first; its Runner skips that when a process group exists.
+    MMEngine's `init_dist` calls `torch.cuda.set_device` first; its Runner skips that when a process group exists.
 
     Args:
         launcher: The launcher that the Runner will be given.
 
     Returns:
-        Whether it has started a process group. If so, the Runner also needs `cpu_model_wrapper`.
+        Whether it started a process group. If so, the Runner also needs `cpu_model_wrapper`.
     """
     if launcher not in ('pytorch', 'slurm') or get_device() != 'cpu' or torch.distributed.is_initialized():
         return False
@@ -31,11 +31,11 @@ def init_cpu_process_group(launcher: str) -> bool:
 
 
 def end_cpu_process() -> None:
-    """Ends a process of a successful gloo run here and now; without such a run it does nothing.
+    """Exits at once from a process of a successful gloo run; without such a run it does nothing.
 
-    torch's gloo threads, torn down by the interpreter's own end, abort the process now and then ("terminate called
-    without an active exception", torch 2.14; pytorch issue 190489), and the launcher takes the run for failed. A group
-    that was destroyed before does not help.
+    When the interpreter ends normally, torch's gloo threads sometimes abort the process ("terminate called without an
+    active exception", torch 2.14; pytorch issue 190489), and the launcher reports a failed run. Destroying the process
+    group first does not help.
     """
     if torch.distributed.is_initialized() and torch.distributed.get_backend() == 'gloo':
         torch.distributed.barrier()
@@ -47,8 +47,8 @@ def end_cpu_process() -> None:
 def cpu_model_wrapper(find_unused_parameters: bool = False) -> dict[str, Any]:
     """Gives the `model_wrapper_cfg` of a distributed run on the CPU.
 
-    Left alone, mmengine's Runner hands DistributedDataParallel a device id, which it refuses for a model on the CPU.
-    The other values are those that the Runner would have set.
+    By default MMEngine's Runner passes DistributedDataParallel a device id, which it refuses for a model on the CPU.
+    The other values are the Runner's defaults.
 
     Args:
         find_unused_parameters: As in DistributedDataParallel.
@@ -65,7 +65,7 @@ def cpu_model_wrapper(find_unused_parameters: bool = False) -> dict[str, Any]:
 
 
 def _take_over_from_slurm() -> None:
-    """Translates slurm's environment into torch's, as mmengine's `_init_dist_slurm` does on its way to CUDA."""
+    """Translates slurm's environment into torch's, as MMEngine's `_init_dist_slurm` does for CUDA."""
     if 'MASTER_ADDR' not in os.environ:
         hosts = ['scontrol', 'show', 'hostnames', os.environ['SLURM_NODELIST']]
         os.environ['MASTER_ADDR'] = subprocess.run(hosts, capture_output=True, text=True, check=True).stdout.split()[0]

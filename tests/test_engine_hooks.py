@@ -387,9 +387,7 @@ class InterruptedData(NoisyData):
         self.number = number
 
     def __getitem__(self, index):
-        if self.number:
-            os.kill(os.getpid(), self.number)
-        self.number = None
+        os.kill(os.getpid(), self.number)
         return super().__getitem__(index)
 
 

@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 
 import torch
 from mmengine.dist import all_reduce, barrier, get_world_size, is_main_process
@@ -193,14 +194,13 @@ class InterruptHook(Hook):
 
 
 class WorkerInit:
-    """The ``worker_init_fn`` of a data loader, in a worker that leaves SIGTERM to the main process.
+    """The ``worker_init_fn`` of a data loader, in a worker that obeys no SIGTERM but the main process's own.
 
-    torch gives each worker its own SIGTERM handler, which ends it. When a scheduler sends SIGTERM to the whole process
-    group, the main process could then not finish its iteration. The second SIGTERM ends the worker: torch sends one to
-    a worker that does not end by itself, and Python another at exit.
+    torch's handler in a worker ends it at any SIGTERM. When a scheduler sends one to the whole process group, the main
+    process could then not finish its iteration.
 
     Args:
-        init (Callable, optional): The function it takes the place of.
+        init (Callable, optional): The loader's own function, called afterwards.
     """
 
     def __init__(self, init: Callable[[int], None] | None) -> None:
@@ -212,9 +212,18 @@ class WorkerInit:
         Args:
             worker_id (int): Index of the worker.
         """
-        signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+        if hasattr(signal, 'sigwaitinfo'):  # macOS lacks it
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+            Thread(target=_exit_on_sigterm_from, args=(os.getppid(),), daemon=True).start()
         if self.init is not None:
             self.init(worker_id)
+
+
+def _exit_on_sigterm_from(parent: int) -> None:
+    """The main process ends its workers by SIGTERM, and waits for them without limit."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)
 
 
 def name_of(number: int) -> str:

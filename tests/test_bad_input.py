@@ -231,6 +231,7 @@ def runs(tmp_path_factory, crowd):
             if name not in EARLY:
                 runs[name] = pool.submit(lambda function=function: commands.run(function(commands)))
         yield {**runs, 'early': early}
+        pool.shutdown(cancel_futures=True)
 
 
 @pytest.mark.parametrize('name', CASES)

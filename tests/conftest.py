@@ -27,7 +27,7 @@ def mmpose_scope():
 
 @pytest.fixture
 def log_lines(caplog):
-    """A function that gives the lines logged so far, however quiet another test has left the toolbox's logger."""
+    """A function that gives the lines logged so far, whatever level another test has given MMEngine's logger."""
     logger = MMLogger.get_current_instance()
     level = logger.level
     logger.addHandler(caplog.handler)

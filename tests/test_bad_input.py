@@ -225,7 +225,7 @@ def runs(tmp_path_factory, crowd):
         # The long ones first.
         runs['interrupted'] = pool.submit(interrupt_twice_and_resume, commands)
         runs['limited'] = pool.submit(run_out_of_space_and_resume, commands)
-        runs['unbroken'] = pool.submit(lambda: commands.run(commands.train('unbroken')))
+        runs['uninterrupted'] = pool.submit(lambda: commands.run(commands.train('uninterrupted')))
         early = pool.submit(lambda: commands.run_several([CASES[name][0](commands) for name in EARLY]))
         for name, (function, _) in CASES.items():
             if name not in EARLY:
@@ -289,8 +289,8 @@ def test_interrupted_training_is_resumed_to_the_same_weights(runs):
         iterations.append(int(found[2]) * (IMAGES if found[1] == 'epoch' else 1))
     assert iterations == sorted(set(iterations)) and iterations[-1] < EPOCHS * IMAGES
     assert resumed.status == 0, resumed.err
-    assert runs['unbroken'].result().status == 0
-    assert_same_weights(runs['commands'], 'interrupted', 'unbroken')
+    assert runs['uninterrupted'].result().status == 0
+    assert_same_weights(runs['commands'], 'interrupted', 'uninterrupted')
 
 
 def run_out_of_space_and_resume(commands):
@@ -308,15 +308,15 @@ def test_full_disk_loses_nothing_that_was_saved(runs):
     assert f'the last good checkpoint, {runs["commands"].folder}/limited/epoch_1.pth' in line
     assert sizes['epoch_2.pth'] == 100 * 1024 < sizes['epoch_1.pth']  # cut off by the limit, while saving
     assert resumed.status == 0, resumed.err
-    assert runs['unbroken'].result().status == 0
-    assert_same_weights(runs['commands'], 'limited', 'unbroken')
+    assert runs['uninterrupted'].result().status == 0
+    assert_same_weights(runs['commands'], 'limited', 'uninterrupted')
 
 
 def test_test_tool_writes_all_outputs(runs):
-    assert runs['unbroken'].result().status == 0
+    assert runs['uninterrupted'].result().status == 0
     commands = runs['commands']
     flags = ['--out', 'metrics.json', '--dump', 'all.pkl', '--show-dir', 'pictures']
-    outcome = commands.run(commands.test('tested', commands.folder / 'unbroken' / f'epoch_{EPOCHS}.pth', *flags))
+    outcome = commands.run(commands.test('tested', commands.folder / 'uninterrupted' / f'epoch_{EPOCHS}.pth', *flags))
     assert outcome.status == 0, outcome.err
     assert 'coco/AP' in json.loads((commands.folder / 'metrics.json').read_text())
     assert (commands.folder / 'all.pkl').stat().st_size > 0

@@ -1,4 +1,4 @@
-"""What is refused in an annotation file, each fault in a file that is otherwise whole."""
+"""Faults of annotation files that are refused, each in an otherwise correct file."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def test_unknown_image(path):
 
 
 @pytest.mark.parametrize('fault', [dict(iscrowd=1), dict(bbox=[0, 0, 0, 9]), dict(keypoints=[3, 4, 0] * K)])
-def test_nobody_to_train_on(path, fault):
+def test_no_person_to_train_on(path, fault):
     data = coco(num_people=1)
     data['annotations'][0].update(fault)
     check_annotation_file(write(path, data), K)

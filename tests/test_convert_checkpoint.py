@@ -1,7 +1,7 @@
-"""Published AE weights: the converted network gives what the source network gives.
+"""Published AE weights: the converted network computes the outputs of the source network.
 
-No published file is here. The checkpoints have its names and shapes and random values; what the source networks compute
-is written down anew below, over the bare tensors, from their descriptions.
+The checkpoints have the names and shapes of the published files, which are not available here, and random values. The
+source networks are written again below, on plain tensors, from their descriptions.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ FULL = dict(widths=(256, 384, 512, 640, 768), feat=256, stacks=4)
 TOLERANCE = 1e-5
 
 
-# The two sources: weights by name, and what is computed from them
+# The two sources: weights by name, and forward passes
 
 
 def convolutions(widths, feat, out, stacks):
@@ -247,7 +247,7 @@ def test_an_added_batch_norm_changes_no_bit():
     assert torch.equal(norm(x), x + norm.bias[:, None, None])
 
 
-# What else a published file holds, and in which format
+# Other contents and formats of published files
 
 
 @pytest.mark.parametrize('zipped', [True, False])
@@ -284,8 +284,8 @@ def narrow(cfg):
 
 @torch.no_grad()
 @pytest.mark.parametrize('source', ['pose-ae', 'mmpose0'])
-def test_printed_config_reproduces_the_network_from_the_picture_on(tmp_path, source):
-    """Bytes of a picture in, features of the neck out."""
+def test_printed_config_reproduces_the_network(tmp_path, source):
+    """From the bytes of an image to the features of the neck."""
     make = dict(mmpose0=mmpose0_weights, **{'pose-ae': pose_ae_weights})[source]
     weights = make(stacks=4, prefix='')
     path = str(tmp_path / 'out.pth')
@@ -324,7 +324,7 @@ def test_checkpoint_fit_hook_accepts_the_file(tmp_path, make):
 
 
 def test_forgotten_normalisation_is_refused_from_conversion_to_comparison(tmp_path):
-    """Also by what is trained from the converted file."""
+    """Also by a model that was trained from the converted file."""
     path = str(tmp_path / 'out.pth')
     meta = convert_file(save(tmp_path / 'in.pth', pose_ae_weights(stacks=4)), path)
     config, _, *options = shlex.split(usage(meta, path))
@@ -341,7 +341,7 @@ def test_forgotten_normalisation_is_refused_from_conversion_to_comparison(tmp_pa
         hook.before_run(runner)
     with pytest.raises(ValueError, match=r'rnn.pth .*give --cfg-options model.data_preprocessor.mean=\[0,0,0\]'):
         hook.after_load_checkpoint(SimpleNamespace(model=runner.model, cfg=dict(load_from='rnn.pth')), trained)
-    del trained['meta']['data_preprocessor']  # an older checkpoint says nothing
+    del trained['meta']['data_preprocessor']  # an older checkpoint has none
     hook.after_load_checkpoint(SimpleNamespace(model=runner.model, cfg=dict(load_from='rnn.pth')), trained)
 
 
@@ -540,7 +540,7 @@ def test_other_files(tmp_path, main, content):
         path.write_bytes(content)
     status, line = main(path, tmp_path / 'out.pth')
     assert status == 1
-    assert re.match(f'error: {path} (is no checkpoint|cannot be read|holds no state_dict of tensors)', line)
+    assert re.match(f'error: {path} (is not a checkpoint|cannot be read|holds no state_dict of tensors)', line)
     assert [path.name for path in tmp_path.iterdir()] == ['in.pth']
 
 

@@ -98,17 +98,17 @@ def train(work_dir, hooks=None, **kwargs):
 
 
 @pytest.mark.parametrize('num_workers', [0, 1])
-def test_resumed_training_equals_unbroken_training(tmp_path, num_workers):
-    unbroken = train(tmp_path / 'unbroken', train_loader=loader(num_workers), validate=True)
+def test_resumed_training_equals_uninterrupted_training(tmp_path, num_workers):
+    uninterrupted = train(tmp_path / 'uninterrupted', train_loader=loader(num_workers), validate=True)
     train(tmp_path / 'broken', epochs=2, train_loader=loader(num_workers))
     resumed = train(tmp_path / 'broken', train_loader=loader(num_workers), resume=True)
-    assert torch.equal(unbroken, resumed)
+    assert torch.equal(uninterrupted, resumed)
 
 
 def test_resumed_training_differs_without_the_hook(tmp_path):
-    unbroken = train(tmp_path / 'unbroken', hooks=[])
+    uninterrupted = train(tmp_path / 'uninterrupted', hooks=[])
     train(tmp_path / 'broken', hooks=[], epochs=2)
-    assert not torch.equal(unbroken, train(tmp_path / 'broken', hooks=[], resume=True))
+    assert not torch.equal(uninterrupted, train(tmp_path / 'broken', hooks=[], resume=True))
 
 
 class StateRecorder(Hook):
@@ -249,7 +249,7 @@ def test_superfluous_weights_only_warn(tmp_path, capsys):
 
 @pytest.mark.parametrize('checkpoint', [[1, 2], dict(state_dict=5), dict(epoch=3)])
 def test_other_files_are_no_checkpoint(tmp_path, checkpoint):
-    with pytest.raises(ValueError, match='is no checkpoint'):
+    with pytest.raises(ValueError, match='is not a checkpoint'):
         load(tmp_path, checkpoint)
 
 
@@ -261,13 +261,15 @@ def test_fit_hook_leaves_averaged_weights_unchanged(tmp_path):
         train(tmp_path / name, hooks, **kwargs)
         return torch.load(tmp_path / name / 'epoch_4.pth', weights_only=False) if 'epochs' not in kwargs else None
 
-    unbroken = run('unbroken')
+    uninterrupted = run('uninterrupted')
     run('broken', epochs=2)
     resumed = run('broken', resume=True)
     for part in ('state_dict', 'ema_state_dict'):
-        for name, value in unbroken[part].items():
+        for name, value in uninterrupted[part].items():
             assert torch.equal(value, resumed[part][name]), (part, name)
-    assert not torch.equal(unbroken['state_dict']['layer.weight'], unbroken['ema_state_dict']['module.layer.weight'])
+    assert not torch.equal(
+        uninterrupted['state_dict']['layer.weight'], uninterrupted['ema_state_dict']['module.layer.weight']
+    )
 
 
 def test_order_of_the_hooks(tmp_path):
@@ -313,7 +315,7 @@ def test_an_interrupted_iteration_is_finished_saved_and_resumed(tmp_path, capfd,
     name = 'Ctrl-C' if number == signal.SIGINT else number.name
     assert capfd.readouterr().err.count(f'{name}: stopping after this iteration') == 1
     resumed = train(tmp_path, train_cfg=RESUMABLE, resume=True)
-    assert torch.equal(resumed, train(tmp_path / 'unbroken', train_cfg=RESUMABLE))
+    assert torch.equal(resumed, train(tmp_path / 'uninterrupted', train_cfg=RESUMABLE))
 
 
 @pytest.mark.parametrize(

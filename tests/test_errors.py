@@ -257,7 +257,7 @@ def test_cut_off_checkpoint(tmp_path):
 @pytest.mark.parametrize('content', [b'', b'hello', b'{"a": 1}'])
 def test_other_file_is_no_checkpoint(tmp_path, content):
     (tmp_path / 'a.pth').write_bytes(content)
-    with pytest.raises(ValueError, match='a.pth is no checkpoint'):
+    with pytest.raises(ValueError, match='a.pth is not a checkpoint'):
         check_checkpoint_file(str(tmp_path / 'a.pth'))
 
 

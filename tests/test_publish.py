@@ -80,10 +80,10 @@ WEIGHT = {'w': torch.ones(1)}
     [
         (None, "checkpoint 'in.pth' does not exist"),
         (b'PK half', 'in.pth is cut off'),
-        (b'\x80\x67 a pickle of an unknown protocol', 'in.pth is no checkpoint'),
-        (archive(), 'in.pth is no checkpoint'),
-        (saved({'a': 1}), 'in.pth is no checkpoint: no weights'),
-        (saved(dict(state_dict={}, meta=dict(cfg='a = 1'))), 'in.pth is no checkpoint: no weights'),
+        (b'\x80\x67 a pickle of an unknown protocol', 'in.pth is not a checkpoint'),
+        (archive(), 'in.pth is not a checkpoint'),
+        (saved({'a': 1}), 'in.pth is not a checkpoint: no weights'),
+        (saved(dict(state_dict={}, meta=dict(cfg='a = 1'))), 'in.pth is not a checkpoint: no weights'),
         (saved(WEIGHT), 'in.pth does not say with which config'),
         (saved(dict(state_dict=WEIGHT, meta=None)), 'in.pth does not say with which config'),
         (

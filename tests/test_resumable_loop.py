@@ -1,4 +1,4 @@
-"""A run resumed from the checkpoint of any iteration ends as the unbroken one: trainings by mmengine's Runner."""
+"""A run resumed from the checkpoint of any iteration equals the uninterrupted one, with MMEngine's Runner."""
 
 from __future__ import annotations
 
@@ -140,17 +140,17 @@ def assert_equal(first, second, path=''):
 
 
 @pytest.fixture(scope='module', params=[0, 1], ids=['no worker', 'one worker'])
-def unbroken(request, tmp_path_factory):
-    """An unbroken run with a checkpoint after each iteration: work directory, events, number of workers."""
-    work_dir = tmp_path_factory.mktemp('unbroken')
+def uninterrupted(request, tmp_path_factory):
+    """A run with a checkpoint after each iteration: work directory, events, number of workers."""
+    work_dir = tmp_path_factory.mktemp('uninterrupted')
     recorder = Recorder()
     make_runner(work_dir, recorder, workers=request.param).train()
     return work_dir, recorder.events, request.param
 
 
 @pytest.mark.parametrize('done', [1, 3, LENGTH, LENGTH + 1, 2 * LENGTH - 1, 2 * LENGTH, 3 * LENGTH])
-def test_resumed_run_ends_as_the_unbroken_one(unbroken, tmp_path, done):
-    work_dir, events, workers = unbroken
+def test_resumed_run_equals_the_uninterrupted_one(uninterrupted, tmp_path, done):
+    work_dir, events, workers = uninterrupted
     recorder = Recorder()
     resume_from = dict(load_from=str(work_dir / f'iter_{done}.pth'), resume=True)
     runner = make_runner(tmp_path, recorder, workers=workers, **resume_from)
@@ -174,9 +174,9 @@ def test_a_warning_about_gradients_that_no_checkpoint_keeps(tmp_path, capsys, pa
     assert len(warnings) == len(expected) and all(words in line for words, line in zip(expected, warnings))
 
 
-def test_events_of_the_uninterrupted_run(unbroken):
+def test_events_of_the_uninterrupted_run(uninterrupted):
     """Otherwise the runs might agree on wrong results."""
-    work_dir, events, _ = unbroken
+    work_dir, events, _ = uninterrupted
     kinds = (['iteration'] * LENGTH + ['epoch', 'validation']) * EPOCHS
     assert [event[0] for event in events] == kinds
     iterations = [event for event in events if event[0] == 'iteration']
@@ -191,17 +191,17 @@ def test_events_of_the_uninterrupted_run(unbroken):
     )
 
 
-def test_mmengine_begins_the_epoch_again(unbroken, tmp_path):
+def test_mmengine_starts_the_epoch_again(uninterrupted, tmp_path):
     """The reason for the loop; if this fails, MMEngine has been corrected."""
-    work_dir, _, workers = unbroken
+    work_dir, _, workers = uninterrupted
     recorder = Recorder()
     resume_from = dict(load_from=str(work_dir / 'iter_13.pth'), resume=True)
     make_runner(tmp_path, recorder, workers=workers, loop='EpochBasedTrainLoop', **resume_from).train()
     assert [event[3] for event in recorder.events if event[0] == 'iteration'] == list(range(LENGTH))
 
 
-def test_a_resumed_run_logs_what_it_skips_and_the_time_left(unbroken, tmp_path, capsys):
-    work_dir, _, workers = unbroken
+def test_a_resumed_run_logs_what_it_skips_and_the_time_left(uninterrupted, tmp_path, capsys):
+    work_dir, _, workers = uninterrupted
     resume_from = dict(load_from=str(work_dir / 'iter_8.pth'), resume=True)
     make_runner(tmp_path, LoggerHook(interval=1), workers=workers, log_level='INFO', **resume_from).train()
     printed = capsys.readouterr().out
@@ -226,8 +226,8 @@ def resume_with_batches_of_one(work_dir, tmp_path, name, *hooks):
     return make_runner(tmp_path, *hooks, batch_size=1, load_from=str(work_dir / name), resume=True)
 
 
-def test_another_length_is_refused_in_the_middle_of_an_epoch(unbroken, tmp_path):
-    runner = resume_with_batches_of_one(unbroken[0], tmp_path, 'iter_8.pth')
+def test_another_length_is_refused_in_the_middle_of_an_epoch(uninterrupted, tmp_path):
+    runner = resume_with_batches_of_one(uninterrupted[0], tmp_path, 'iter_8.pth')
     with pytest.raises(ValueError, match=r'after 3 of 5 iterations of epoch 2, and an epoch has 10 now; .*batch size'):
         runner.train()
 
@@ -264,9 +264,9 @@ def on_each_process(folder):
         ema = next(hook for hook in runner.hooks if isinstance(hook, EMAHook)).ema_model
         torch.save((runner.model.module.state_dict(), ema.state_dict()), f'{folder}/{name}_{rank}.pth')
 
-    run('unbroken')
+    run('uninterrupted')
     for done in (3, LENGTH, 12):
-        run(f'from_{done}', load_from=f'{folder}/unbroken/iter_{done}.pth', resume=True)
+        run(f'from_{done}', load_from=f'{folder}/uninterrupted/iter_{done}.pth', resume=True)
     run('by_epoch', checkpoint=dict(type='CheckpointHook', interval=1))
     iterations = dict(train_cfg=dict(by_epoch=False, max_iters=4), log_processor=dict(by_epoch=False))
     run('iterations', checkpoint=dict(type='CheckpointHook', interval=3, by_epoch=False), **iterations)
@@ -301,30 +301,30 @@ def final(folder, name, rank):
     return torch.load(folder / f'{name}_{rank}.pth')
 
 
-@pytest.mark.parametrize('name', ['unbroken', 'by_epoch', 'iterations', 'interrupted_by_epoch'])
+@pytest.mark.parametrize('name', ['uninterrupted', 'by_epoch', 'iterations', 'interrupted_by_epoch'])
 def test_two_processes_hold_the_same_weights_averages_and_statistics(two_processes, name):
     (weights, averages), (other_weights, other_averages) = (final(two_processes, name, rank) for rank in (0, 1))
     assert_equal(weights, other_weights)
     assert_equal(averages, other_averages)
     assert not torch.equal(weights['last.weight'], averages['module.last.weight'])
-    assert_equal(averages['module.scale'], weights['scale'])  # what EMAHook saves, and so what is tested later
+    assert_equal(averages['module.scale'], weights['scale'])  # saved by EMAHook, and so tested later
 
 
 def test_average_over_two_processes_follows_its_formula(two_processes):
     """Computed again from the weights that each checkpoint holds: those of iterations 1, 3, 5, ... are taken in."""
-    weights = [saved(two_processes / 'unbroken', i)['ema_state_dict']['module.last.weight'] for i in range(1, 16)]
+    weights = [saved(two_processes / 'uninterrupted', i)['ema_state_dict']['module.last.weight'] for i in range(1, 16)]
     average = weights[0]
     for step in range(2, EPOCHS * LENGTH, 2):
         average = 0.9 * average + 0.1 * weights[step]
-    found = final(two_processes, 'unbroken', 0)[1]['module.last.weight']
+    found = final(two_processes, 'uninterrupted', 0)[1]['module.last.weight']
     torch.testing.assert_close(found, average, rtol=1e-5, atol=1e-7)  # float32, seven steps
 
 
 @pytest.mark.parametrize('name', ['from_3', f'from_{LENGTH}', 'from_12', 'interrupted'])
-def test_two_resumed_processes_end_as_the_unbroken_ones(two_processes, name):
+def test_two_resumed_processes_equal_the_uninterrupted_ones(two_processes, name):
     for rank in (0, 1):
-        assert_equal(final(two_processes, name, rank), final(two_processes, 'unbroken', rank))
-    assert_equal(saved(two_processes / name), saved(two_processes / 'unbroken'))
+        assert_equal(final(two_processes, name, rank), final(two_processes, 'uninterrupted', rank))
+    assert_equal(saved(two_processes / name), saved(two_processes / 'uninterrupted'))
 
 
 if __name__ == '__main__':

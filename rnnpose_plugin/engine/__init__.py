@@ -1,4 +1,4 @@
-"""What happens around the model while it trains: hooks, and the autograd op that back-propagates chunk by chunk."""
+"""Hooks and the training loop."""
 
 from .checkpoint_fit_hook import CheckpointFitHook
 from .chunked_backprop import ChunkedBackpropHook

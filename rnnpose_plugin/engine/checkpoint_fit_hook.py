@@ -111,7 +111,7 @@ def state_dict_of(checkpoint: object, source: str) -> OrderedDict:
     """
     state_dict = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, dict) else None
     if not isinstance(state_dict, dict) or not any(hasattr(value, 'shape') for value in state_dict.values()):
-        raise ValueError(f'{source} is no checkpoint: no weights in it; give a file that CheckpointHook wrote')
+        raise ValueError(f'{source} is not a checkpoint: no weights in it; give a file that CheckpointHook wrote')
     stripped = OrderedDict((re.sub(r'^module\.', '', name), value) for name, value in state_dict.items())
     # The version of each module, by which it decides whether to convert old names.
     stripped._metadata = getattr(state_dict, '_metadata', OrderedDict())

@@ -24,7 +24,7 @@ class InterruptHook(Hook):
     """Finish the iteration in which the signal came, save it, and raise ``KeyboardInterrupt(signal number)``.
 
     Raised wherever the signal arrives, the exception could cut a checkpoint off, and Python swallows it while a data
-    loader forks its workers: exceptions of the callbacks around a fork are printed and ignored, and the run goes on.
+    loader forks its workers: exceptions of the callbacks around a fork are printed and ignored.
 
     A second Ctrl-C acts at once. A second SIGTERM does not, as ``timeout`` and schedulers send several. A signal that
     the process was started to ignore stays ignored: SIGHUP under ``nohup``, SIGINT in the background of a shell

@@ -13,7 +13,7 @@ class InvalidLossHook(Hook):
     """Raise a ``FloatingPointError`` that names the iteration, the bad losses, the images and the cure.
 
     It follows MMDetection's ``CheckInvalidLossHook``, whose message names none of these and which lets the bad weights
-    be saved. Without it a training goes on with NaN to its end.
+    be saved. Without it a training continues with NaN to its end.
 
     Args:
         interval (int): Iterations between two checks of the loss; each waits once for the accelerator.

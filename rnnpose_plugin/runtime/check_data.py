@@ -31,7 +31,7 @@ def check_annotation_file(path: str, num_keypoints: int, image_dir: str | None =
         training (bool): Whether the file is trained on and so needs at least one usable person. Defaults to False.
 
     Raises:
-        ValueError: if it is no JSON in COCO's format, or an annotation is wrong.
+        ValueError: if it is not JSON in COCO's format, or an annotation is wrong.
         FileNotFoundError: if it, or one of its images, does not exist.
     """
     data = _read_json(path)

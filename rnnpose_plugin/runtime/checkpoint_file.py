@@ -33,7 +33,7 @@ def check_checkpoint_file(path: str) -> None:
     if start == b'PK':
         raise ValueError(f'checkpoint {path} is cut off, as after a full disk; use another one')
     if start[:1] != b'\x80':  # a pickle: how torch saved before 1.6
-        raise ValueError(f'{path} is no checkpoint; give a file that CheckpointHook wrote')
+        raise ValueError(f'{path} is not a checkpoint; give a file that CheckpointHook wrote')
 
 
 def check_output_folder(path: str) -> None:

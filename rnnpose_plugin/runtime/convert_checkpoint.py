@@ -99,7 +99,7 @@ def read_weights(path: str) -> dict[str, Tensor]:
         dict[str, Tensor]: the weights by name, without the prefixes that wrapping modules add.
 
     Raises:
-        FileNotFoundError: if there is no such file.
+        FileNotFoundError: if the file does not exist.
         ValueError: if it is damaged or has no weights.
     """
     check_checkpoint_file(path)
@@ -222,7 +222,7 @@ def _origin(name: str, source: str) -> str | None:
         found = re.fullmatch(new, layer)
         if found:
             return f'{found.expand(old)}.{module}.{kind}'
-    raise AssertionError(f'{name} is no weight of HourglassAENet')
+    raise AssertionError(f'{name} is not a weight of HourglassAENet')
 
 
 def _added(name: str, like: Tensor) -> Tensor:

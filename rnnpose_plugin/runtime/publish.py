@@ -38,7 +38,7 @@ def publish(source: str, target: str) -> dict[str, str | int]:
     try:
         checkpoint = torch.load(source, map_location='cpu', weights_only=False)
     except Exception as error:  # what torch raises depends on the kind of the file
-        raise ValueError(f'{source} is no checkpoint; give a file that tools/train.py wrote') from error
+        raise ValueError(f'{source} is not a checkpoint; give a file that tools/train.py wrote') from error
     weights = {name: _halved(name, value) for name, value in state_dict_of(checkpoint, source).items()}
     found = checkpoint.get('meta')
     if not isinstance(found, dict) or not isinstance(found.get('cfg'), str):

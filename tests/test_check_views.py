@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from pathlib import Path
 
 import mmpose
@@ -12,7 +11,6 @@ from mmengine.registry import DefaultScope
 from mmpose.datasets.transforms import BottomupResize, PackPoseInputs
 from mmpose.registry import MODELS
 
-from projects.paper_tables.ablation import data_chosen
 from rnnpose_plugin.runtime.check_data import leaf_datasets
 from rnnpose_plugin.runtime.check_views import check_test_time_views, paths_to_model
 from rnnpose_plugin.runtime.checks import check_config
@@ -60,9 +58,7 @@ def nine_joints(*swaps):
 @pytest.mark.parametrize('path', OURS + THEIRS, ids=lambda path: path.stem)
 @pytest.mark.parametrize('flip', [False, True])
 def test_mmposes_configs_and_ours_pass(path, flip):
-    # AE is trained on for a comparison on synthetic data; COCO has no such config.
-    with data_chosen('crowd') if path.stem == 'ae_longer' else nullcontext():
-        cfg = Config.fromfile(path)
+    cfg = Config.fromfile(path)
     cfg.model.test_cfg = dict(cfg.model.get('test_cfg') or {}, flip_test=flip)
     assert cfg.model.type in ('BottomupPoseEstimator', 'FreezableBottomupPoseEstimator')
     assert any(cfg.get(f'{name}_dataloader') for name in ('val', 'test'))

@@ -49,6 +49,19 @@ def test_the_package_never_imports_projects_or_tools(path):
     assert not {'projects', 'tools', 'tests'} & set(modules_imported(path))
 
 
+PLAIN_NAMES = """ae_refinement chunked_backprop conv_lstm first_lstm global_context heatmap_lstm matching second_lstm
+training_sequence view_merging"""
+
+
+def test_the_method_itself_is_plain_torch():
+    assert set(PLAIN_NAMES.split()) <= {path.stem for path in PLAIN if path.parent.name == 'models'}
+
+
+@pytest.mark.parametrize('path', [path for path in PACKAGE if path.parent.name == 'models'], ids=lambda path: path.stem)
+def test_models_import_nothing_of_engine_and_runtime(path):
+    assert not {'engine', 'runtime'} & {name for module in local_imports(path) for name in module.parts}
+
+
 def test_folders_are_one_level_deep_and_none_is_called_utils():
     assert all(len(path.relative_to(ROOT / 'rnnpose_plugin').parts) <= 2 for path in PACKAGE)
     assert not [path for path in PACKAGE if path.stem in ('utils', 'helpers', 'common', 'misc')]

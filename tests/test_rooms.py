@@ -67,6 +67,24 @@ def test_folders_are_one_level_deep_and_none_is_called_utils():
     assert not [path for path in PACKAGE if path.stem in ('utils', 'helpers', 'common', 'misc')]
 
 
+def function_lines(path):
+    """(name, number of lines without the docstring) of every function and method, nested ones too."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            doc = node.body[0] if ast.get_docstring(node) else None
+            yield node.name, node.end_lineno - node.lineno + 1 - (doc.end_lineno - doc.lineno + 1 if doc else 0)
+
+
+@pytest.mark.parametrize('path', PACKAGE + PROJECTS, ids=lambda path: f'{path.parent.name}.{path.stem}')
+def test_modules_have_at_most_300_lines_and_functions_40(path):
+    assert len(path.read_text().splitlines()) <= 300
+    assert not [(name, lines) for name, lines in function_lines(path) if lines > 40]
+
+
+def test_the_package_has_at_most_8000_lines():
+    assert sum(len(path.read_text().splitlines()) for path in PACKAGE) <= 8000
+
+
 def public_definitions(path):
     """(name, node, docstring node) of public functions, methods and classes that take arguments."""
     tree = ast.parse(path.read_text())

@@ -28,7 +28,8 @@ class InterruptHook(Hook):
 
     A second Ctrl-C acts at once. A second SIGTERM does not, as ``timeout`` and schedulers send several. A signal that
     the process was started to ignore stays ignored: SIGHUP under ``nohup``, SIGINT in the background of a shell
-    without job control. The workers of the data loaders leave all three to the main process.
+    without job control. The workers of the data loaders leave all three to the main process; not so those of MMEngine's
+    loop by iterations, which it starts before any hook.
 
     The checkpoint is written where CheckpointHook writes, unless that hook has just saved the same state, and once
     accumulated gradients are used up, as no checkpoint keeps them. mmengine's EpochBasedTrainLoop cannot resume within

@@ -172,7 +172,7 @@ def test_slurm_train_starts_the_tool(folder):
 # What is refused
 
 
-def test_error_of_a_process_is_told_without_a_traceback(folder):
+def test_error_of_a_process_is_reported_without_a_traceback(folder):
     command = [TOOLS / 'dist_train.sh', CONFIG, 1, '--work-dir', 'refused', *options(folder, 'sync_bn=torch')]
     status, out, err = run(folder, *command, PORT=free_port())
     assert status == 1

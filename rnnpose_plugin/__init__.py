@@ -1,6 +1,6 @@
 """Bottom-up human pose estimation that outputs one person's keypoints per step and learns when to stop, as a plugin
 for MMPose 1.x. Importing this package registers its models, codecs, transforms, metrics and hooks in MMPose's
-registries, so a config needs no more than ``custom_imports = dict(imports=['rnnpose_plugin'])``.
+registries, so a config only needs ``custom_imports = dict(imports=['rnnpose_plugin'])``.
 """
 
 from __future__ import annotations
@@ -11,6 +11,6 @@ __version__ = '0.1.0'
 
 compat.check_requirements()
 compat.apply()
-compat.check_toolbox()
+compat.check_mmpose()
 
 from . import codecs, datasets, engine, evaluation, models  # noqa: E402, F401

@@ -1,25 +1,24 @@
-"""Everything that lets MMPose 1.3 run on today's stack, and nothing else; silent where it is not needed.
+"""Lets MMPose 1.3 be imported, load checkpoints and train on current versions of its requirements.
 
-Nothing here is imported from the toolbox before it is known to be there, so that a missing package is reported in one
-sentence and not by a traceback from deep inside.
+Without it, MMPose does not import beside mmcv-lite, checkpoints do not load with torch >= 2.6, and activation
+checkpointing silently trains no backbone. Each repair does nothing where it is not needed. MMPose is imported only
+after its requirements have been checked, so that a missing package is reported in one sentence and not by a traceback.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
-import os
 import pickle
 import re
-import subprocess
 import sys
 from contextlib import nullcontext
 from functools import wraps
 from types import ModuleType
 from typing import Any, Callable
 
-# Module to import -> lowest version. The compiled part of a package is named where it is what fails: the published
-# xtcocotools wheel, say, does not load next to numpy 2.
+# Module to import -> lowest version. Named is the part of a package that fails: the compiled module of the published
+# xtcocotools wheel does not load next to numpy 2.
 REQUIREMENTS = {
     'torch': '2.1',
     'mmengine': '',
@@ -31,9 +30,9 @@ REQUIREMENTS = {
 }
 
 # Importing these runs every import that MMPose's own registrations need.
-TOOLBOX_ROOMS = ('mmpose.models', 'mmpose.datasets', 'mmpose.evaluation')
+MMPOSE_PACKAGES = ('mmpose.models', 'mmpose.datasets', 'mmpose.evaluation')
 
-# What to give pip, where that is more than the name of the module.
+# Arguments for pip, where they differ from the name of the module.
 PIP_ARGUMENTS = {
     'torch': "'torch>=2.1'",
     'mmcv': "'mmcv-lite>=2.0,<2.2'",
@@ -61,8 +60,8 @@ def missing_requirements() -> list[str]:
     """Lists what is missing, too old or broken among the direct requirements.
 
     Returns:
-        One phrase per package at fault, with its cure. A package that fails only because another one on the list is
-        missing is not listed beside it.
+        One phrase per package at fault, with its cure; not those that fail only because another one on the list is
+        missing.
     """
     problems: dict[str, str] = {}
     for module, minimum in REQUIREMENTS.items():
@@ -74,12 +73,12 @@ def missing_requirements() -> list[str]:
     return list(problems.values())
 
 
-def check_toolbox() -> None:
-    """Raises an ImportError of one sentence when MMPose does not import, say for want of a package of its own.
+def check_mmpose() -> None:
+    """Raises an ImportError of one sentence when MMPose does not import, for example because of a missing package.
 
-    To be called after `apply`, without which MMPose does not import beside mmcv-lite.
+    Call it after `apply`, without which MMPose does not import beside mmcv-lite.
     """
-    for module in TOOLBOX_ROOMS:
+    for module in MMPOSE_PACKAGES:
         error = _import_error(module)
         if error is not None:
             raise ImportError(_sentence([_describe(module, error)])) from error
@@ -88,22 +87,22 @@ def check_toolbox() -> None:
 def apply() -> None:
     """Makes MMPose importable, its training checkpoints loadable and activation checkpointing train.
 
-    A second call changes nothing. To be called before MMPose's models are imported.
+    A second call changes nothing. Call it before MMPose's models are imported.
     """
-    stand_in_for_mmcv_ops()
+    replace_missing_mmcv_ops()
     allow_training_checkpoints()
     correct_activation_checkpointing()
 
 
-def stand_in_for_mmcv_ops() -> None:
-    """Lets `import mmpose.models` pass without mmcv's compiled ops; a full mmcv is left alone.
+def replace_missing_mmcv_ops() -> None:
+    """Lets `import mmpose.models` pass without mmcv's compiled ops; a full mmcv is not changed.
 
-    The stand-in offers only what MMPose imports without a guard. Any other op is as absent as it is in mmcv-lite, so
-    that the toolbox's own guards (DEKR head, PoseWarper neck, environment report) keep doing what they do there.
+    The replacement has only what MMPose imports without a guard. Any other op is missing as in mmcv-lite, so that
+    MMPose's own guards (DEKR head, PoseWarper neck, environment report) work as they do there.
     """
     if 'mmcv.ops' in sys.modules or importlib.util.find_spec('mmcv._ext') is not None:
         return
-    module = ModuleType('mmcv.ops', 'Stand-in by rnnpose_plugin: mmcv is installed without its compiled ops.')
+    module = ModuleType('mmcv.ops', 'Replacement by rnnpose_plugin: mmcv is installed without its compiled ops.')
     module.__spec__ = importlib.util.spec_from_loader('mmcv.ops', loader=None)
     module.__getattr__ = _absent_op
     for name in UNGUARDED_OPS:
@@ -112,11 +111,11 @@ def stand_in_for_mmcv_ops() -> None:
 
 
 def allow_training_checkpoints() -> None:
-    """Lets `load_from` and `resume` read mmengine's training checkpoints by torch's safe, weights-only unpickler.
+    """Lets `load_from` and `resume` read MMEngine's training checkpoints with torch's safe, weights-only unpickler.
 
-    That unpickler is the default since torch 2.6 and mmengine 0.10.7 does not know it (mmengine #1655). Allowed are
-    the types such a checkpoint was seen to hold: the logged histories, the best score (a numpy scalar), and the
-    arrays of the dataset's meta information (an empty one, say the colours of a skeleton without links, names bytes).
+    That unpickler is the default since torch 2.6, and MMEngine 0.10.7 does not support it (mmengine #1655). Allowed are
+    the types found in such checkpoints: the logged histories, the best score (a numpy scalar), and the arrays of the
+    data set's meta information (an empty array, such as the colours of a skeleton without links, refers to bytes).
     """
     import numpy as np
     import torch
@@ -124,7 +123,7 @@ def allow_training_checkpoints() -> None:
 
     if _release(torch.__version__) < (2, 6):  # older ones load without it, and do not take names (pytorch #142153)
         return
-    # Asked of numpy itself, as its private module was renamed in numpy 2; a checkpoint may hold either name.
+    # Taken from numpy itself, as its private module was renamed in numpy 2; a checkpoint may hold either name.
     rebuilders = [np.empty(0).__reduce__()[0], np.float64(0).__reduce__()[0]]
     names = [(f, f'numpy.{core}.multiarray.{f.__name__}') for f in rebuilders for core in ('core', '_core')]
     dtypes = [type(np.dtype(name)) for name in ('float64', 'int64', 'float32', 'uint8')]
@@ -134,7 +133,7 @@ def allow_training_checkpoints() -> None:
 
 
 def history_buffer_method(owner: Any, name: str) -> Any:
-    """Stands for `getattr` while a checkpoint is read: a HistoryBuffer's pickle names its methods by it.
+    """Replaces `getattr` while a checkpoint is read: the pickle of a HistoryBuffer contains its methods.
 
     Args:
         owner: The object whose attribute the checkpoint asks for.
@@ -144,7 +143,7 @@ def history_buffer_method(owner: Any, name: str) -> Any:
         A method of mmengine's HistoryBuffer.
 
     Raises:
-        pickle.UnpicklingError: When the checkpoint asks for anything else.
+        pickle.UnpicklingError: For any other attribute.
     """
     from mmengine.logging import HistoryBuffer
 
@@ -154,10 +153,10 @@ def history_buffer_method(owner: Any, name: str) -> Any:
 
 
 def correct_activation_checkpointing() -> None:
-    """Lets the Runner's `activation_checkpointing=['backbone']` give the gradients of a training without it.
+    """Makes the gradients with the Runner's `activation_checkpointing=['backbone']` equal those without it.
 
-    mmengine 0.10.7 calls torch's checkpoint in its reentrant form, which gives no gradient to a module whose input
-    needs none, such as a backbone's picture: it would stay as it was at the start, with no more than a warning.
+    MMEngine 0.10.7 calls torch's checkpoint in its reentrant form, which gives no gradient to a module whose input
+    needs none, such as the backbone: it would not be trained, with only a warning.
     """
     from mmengine.runner import activation_checkpointing
 
@@ -171,88 +170,20 @@ def checkpointed(forward: Callable) -> Callable:
         forward: A module's method.
 
     Returns:
-        A function with its arguments and results; running statistics count each batch once.
+        A function with the same arguments and results; running statistics count each batch once.
     """
     from torch.utils.checkpoint import checkpoint
 
     @wraps(forward)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        contexts = nullcontext(), _BuffersKept(forward.__self__)  # while computing it first, and again
+        contexts = nullcontext(), _BuffersKept(forward.__self__)  # of the first and the second computation
         return checkpoint(forward, *args, use_reentrant=False, context_fn=lambda: contexts, **kwargs)
 
     return wrapper
 
 
-def init_cpu_process_group(launcher: str) -> bool:
-    """Starts torch.distributed by gloo where mmengine cannot: by torchrun or slurm on a machine without accelerator.
-
-    mmengine's `init_dist` calls `torch.cuda.set_device` first; its Runner skips that when a process group exists.
-
-    Args:
-        launcher: The launcher that the Runner will be given.
-
-    Returns:
-        Whether it has started a process group. If so, the Runner also needs `cpu_model_wrapper`.
-    """
-    import torch.distributed
-    from mmengine.device import get_device
-
-    if launcher not in ('pytorch', 'slurm') or get_device() != 'cpu' or torch.distributed.is_initialized():
-        return False
-    if launcher == 'slurm':
-        _take_over_from_slurm()
-    torch.distributed.init_process_group('gloo')
-    return True
-
-
-def end_cpu_process() -> None:
-    """Ends a process of a successful gloo run here and now; without such a run it does nothing.
-
-    torch's gloo threads, torn down by the interpreter's own end, abort the process now and then ("terminate called
-    without an active exception", torch 2.14; pytorch issue 190489), and the launcher takes the run for failed. A group
-    that was destroyed before does not help.
-    """
-    import torch.distributed
-
-    if torch.distributed.is_initialized() and torch.distributed.get_backend() == 'gloo':
-        torch.distributed.barrier()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(0)
-
-
-def _take_over_from_slurm() -> None:
-    """Translates slurm's environment into torch's, as mmengine's `_init_dist_slurm` does on its way to CUDA."""
-    if 'MASTER_ADDR' not in os.environ:
-        hosts = ['scontrol', 'show', 'hostnames', os.environ['SLURM_NODELIST']]
-        os.environ['MASTER_ADDR'] = subprocess.run(hosts, capture_output=True, text=True, check=True).stdout.split()[0]
-    os.environ.setdefault('MASTER_PORT', '29500')
-    for name, origin in dict(RANK='PROCID', WORLD_SIZE='NTASKS', LOCAL_RANK='LOCALID').items():
-        os.environ[name] = os.environ[f'SLURM_{origin}']
-
-
-def cpu_model_wrapper(find_unused_parameters: bool = False) -> dict[str, Any]:
-    """Gives the `model_wrapper_cfg` of a distributed run on the CPU.
-
-    Left alone, mmengine's Runner hands DistributedDataParallel a device id, which it refuses for a model on the CPU.
-    The other values are those that the Runner would have set.
-
-    Args:
-        find_unused_parameters: As in DistributedDataParallel.
-
-    Returns:
-        The setting for the Runner or the config.
-    """
-    return dict(
-        type='MMDistributedDataParallel',
-        device_ids=None,
-        broadcast_buffers=False,
-        find_unused_parameters=find_unused_parameters,
-    )
-
-
 class _BuffersKept:
-    """A context that leaves a module's buffers, its running statistics, as they were; it may be entered again."""
+    """A context that restores a module's buffers, its running statistics; it may be entered again."""
 
     def __init__(self, module: Any) -> None:
         self.module = module
@@ -266,16 +197,16 @@ class _BuffersKept:
 
 
 class _MissingOp(type):
-    """The type of a stand-in: a class that can be imported and subclassed, and raises when it is called."""
+    """The type of a replacement: a class that can be imported and subclassed, but raises when it is called."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> None:
         raise ImportError(_absence(cls.__name__))
 
 
 def _absent_op(name: str) -> None:
-    if name.startswith('_'):  # asked by Python itself, as in inspect.getmodule
+    if name.startswith('_'):  # read by Python itself, as in inspect.getmodule
         raise AttributeError(f"module 'mmcv.ops' has no attribute {name!r}")
-    raise ModuleNotFoundError(_absence(name), name='mmcv._ext')  # what mmcv-lite raises, and guards expect
+    raise ModuleNotFoundError(_absence(name), name='mmcv._ext')  # as mmcv-lite raises, and MMPose's guards expect
 
 
 def _absence(op: str) -> str:
@@ -294,7 +225,7 @@ def _import_error(module: str) -> Exception | None:
 
 
 def _is_absence(error: Exception) -> bool:
-    """Tells a package that is not there from one that is there and lacks a part."""
+    """Whether a whole package is missing, and not a part of an installed one."""
     return isinstance(error, ModuleNotFoundError) and bool(error.name) and '.' not in error.name
 
 
@@ -317,7 +248,7 @@ def _cure(package: str) -> str:
 def _sentence(problems: list[str]) -> str:
     return (
         f'rnnpose_plugin needs a working MMPose 1.3, but {", ".join(problems)}; '
-        '`make install` in its repository makes an environment where everything fits.'
+        '`make install` in its repository makes a working environment.'
     )
 
 

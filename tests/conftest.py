@@ -1,5 +1,7 @@
 """Importing the package registers everything, whichever test file runs alone."""
 
+import signal
+
 import pytest
 import torch
 from mmengine.logging import MMLogger
@@ -9,6 +11,11 @@ import rnnpose_plugin  # noqa: F401
 
 # The tests' tensors are small; on a busy machine threads that wait for each other cost far more than they bring.
 torch.set_num_threads(1)
+
+# A shell without job control starts background jobs with SIGINT ignored; tests that send it, and the commands they
+# start, need the default.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
@@ -20,7 +27,7 @@ def mmpose_scope():
 
 @pytest.fixture
 def log_lines(caplog):
-    """A function that gives the lines logged so far, however quiet another test has left the toolbox's logger."""
+    """A function that gives the lines logged so far, whatever level another test has given MMEngine's logger."""
     logger = MMLogger.get_current_instance()
     level = logger.level
     logger.addHandler(caplog.handler)

@@ -7,13 +7,12 @@ import mmpose
 import numpy as np
 import pytest
 import torch
+from meta_models import build_without_memory
 from mmengine.config import Config
 from mmengine.structures import InstanceData, PixelData
 from mmpose.registry import KEYPOINT_CODECS, MODELS
 from mmpose.structures import PoseDataSample
 from torch.nn import functional as F
-
-from projects.backbone_table import build_without_memory
 
 HRNET = Path(__file__).parent.parent / 'configs' / 'ae_hrnet-w32_coco.py'
 K, C = 5, 6

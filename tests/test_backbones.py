@@ -1,19 +1,16 @@
 """The decoder on MMPose's backbones: every config at full size without memory, and one step on small images."""
 
 import copy
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from meta_models import build_without_memory, feature_shape
 from mmengine.config import Config
 from mmpose.datasets.transforms import PackPoseInputs
 from mmpose.models.backbones.swin import PatchMerging
 from mmpose.registry import KEYPOINT_CODECS, MODELS
-
-from projects.backbone_table import backbone_row, backbone_table, build_without_memory
 
 ROOT = Path(__file__).parent.parent
 PATHS = sorted((ROOT / 'configs').glob('rnnpose_*_coco.py'))
@@ -61,15 +58,17 @@ def batch(codec, people=2):
 
 @pytest.mark.parametrize('name', NAMES)
 def test_head_and_codec_fit_the_neck_at_full_size(name):
-    cfg, row = read(name), backbone_row(str(ROOT / 'configs' / f'{name}.py'))
+    cfg = read(name)
     head = cfg.model.head
-    assert row.channels == head.in_channels and row.stride == 4 and row.frozen is cfg.model.freeze_backbone
-    assert tuple(side / row.stride for side in head.decoder.input_size) == tuple(head.decoder.heatmap_size)
+    channels, height, width = feature_shape(cfg.model)
+    assert channels == head.in_channels
+    assert (width, height) == tuple(head.decoder.heatmap_size)
+    assert tuple(side // 4 for side in head.decoder.input_size) == (width, height)
     assert tuple(head.decoder.input_size) == tuple(cfg.train_dataloader.dataset.pipeline[1].input_size) == (512, 512)
     mask = cfg.train_dataloader.dataset.pipeline[-2]
     assert mask.type == 'InstanceHeatmapMask' and mask.heatmap_size == head.decoder.heatmap_size
     # The paper's rule, (68, 34, 17) of 136, where it leaves a layer at least the K = 17 maps that it draws.
-    halves = tuple(row.channels // 2**i for i in (1, 2, 3))
+    halves = tuple(channels // 2**i for i in (1, 2, 3))
     # Our decoder, which has a context, has layers of its own.
     assert halves[-1] < 17 or (head.get('context', 'none') == 'none') is (tuple(head.hidden_channels) == halves)
     assert head.hidden_channels[-1] == 17
@@ -274,57 +273,3 @@ def test_a_swin_of_another_kind_is_refused(tmp_path):
     assert all(torch.equal(value, source.state_dict()[k]) for k, value in trained.state_dict().items())
     torch.manual_seed(1)
     MODELS.build(SWIN).init_weights()  # without a file, as offline
-
-
-# The table.
-
-
-def test_the_tables_row_by_hand(tmp_path):
-    """Two 1 x 1 convolutions' worth of a network, counted by hand."""
-    config = tmp_path / 'tiny.py'
-    config.write_text("""
-custom_imports = dict(imports=['rnnpose_plugin'])
-model = dict(
-    type='FreezableBottomupPoseEstimator',
-    backbone=dict(type='HRNet', extra=dict(
-        stage1=dict(num_modules=1, num_branches=1, block='BASIC', num_blocks=(1,), num_channels=(4,)),
-        stage2=dict(num_modules=1, num_branches=2, block='BASIC', num_blocks=(1, 1), num_channels=(4, 4)),
-        stage3=dict(num_modules=1, num_branches=3, block='BASIC', num_blocks=(1,) * 3, num_channels=(4,) * 3),
-        stage4=dict(num_modules=1, num_branches=4, block='BASIC', num_blocks=(1,) * 4, num_channels=(4,) * 4))),
-    neck=dict(type='StackedFeatures', in_channels=[4]),
-    head=dict(type='RecurrentPoseHead', in_channels=4, num_keypoints=3, hidden_channels=(2,), feature_norm=None,
-              decoder=dict(type='InstanceHeatmap', input_size=(96, 64), heatmap_size=(24, 16))),
-)
-""")
-    row = backbone_row(str(config))
-    assert (row.backbone, row.neck, row.frozen, row.stride, row.channels) == ('HRNet', 'StackedFeatures', False, 4, 4)
-    # The four gates of 2 channels see 4 features, 3 heatmaps and 2 states; 1 x 1 heatmaps; the stop probability.
-    assert row.head_parameters == (3 * 3 * (4 + 3 + 2) * 8 + 8) + (2 * 3 + 3) + (2 + 1)
-    assert row.config == 'tiny'
-    line = backbone_table([str(config)]).splitlines()[2]
-    cells = [cell.strip() for cell in line.split('|')[1:-1]]
-    assert cells == ['HRNet', 'StackedFeatures', '4', '4', f'{row.parameters / 1e6:.2f} / 0.00', '`tiny`']
-
-
-def test_the_row_of_resnet_50_by_hand():
-    """25.557 million parameters with, 23.508 without the classifier; the FPN's 1 x 1 and four 3 x 3 convolutions."""
-    row = backbone_row(str(ROOT / 'configs' / 'rnnpose_res50_coco.py'))
-    resnet = 25_557_032 - (2048 * 1000 + 1000)
-    pyramid = sum(136 * channels + 136 for channels in (256, 512, 1024, 2048)) + 4 * (9 * 136 * 136 + 136)
-    assert row.parameters == resnet + pyramid
-    gates = sum(
-        9 * (inputs + hidden) * 4 * hidden + 4 * hidden for inputs, hidden in ((136 + 17, 68), (68, 34), (34, 17))
-    )
-    norm, heatmaps, stop = 2 * 136, 17 * 17 + 17, 68 + 34 + 17 + 1
-    assert row.head_parameters == gates + norm + heatmaps + stop
-    assert (row.stride, row.channels, row.neck, row.frozen) == (4, 136, 'FPN', False)
-
-
-def test_the_tool_prints_a_row_for_each_config():
-    paths = [str(path) for path in PATHS if path.stem in ('rnnpose_res50_coco', 'rnnpose_hrnet-w32_coco')]
-    tool = [sys.executable, str(ROOT / 'tools' / 'list_backbones.py')]
-    done = subprocess.run([*tool, *paths], capture_output=True, text=True)
-    assert done.returncode == 0 and done.stdout.strip() == backbone_table(paths), done.stderr
-    assert '| HRNet, frozen |' in done.stdout and '| ResNet        | FPN ' in done.stdout
-    with pytest.raises(FileNotFoundError, match="config 'absent.py' does not exist"):
-        backbone_table(['absent.py'])

@@ -1,6 +1,7 @@
 """What a user sees when something is wrong: the real commands, run from another folder, on a tiny crowd.
 
-All runs are started at once, two at a time, by the first test that asks for one; the tests look at what they left.
+The first test that asks for a run starts all of them, two at a time. What is refused before a model is built shares one
+process.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,6 +17,7 @@ import sys
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -27,18 +30,31 @@ from rnnpose_plugin.runtime.launch import check_options, load_config, prepare_te
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = str(ROOT / 'configs' / 'rnnpose_hg_crowd.py')
-EPOCHS = 3
-SMALLEST = [
-    *NARROW,
-    f'train_cfg.max_epochs={EPOCHS}',
-]
+IMAGES, EPOCHS = 6, 3
+SMALLEST = [*NARROW, f'train_cfg.max_epochs={EPOCHS}', 'train_dataloader.batch_size=1']
+
+# Runs several commands of this Python one after the other, and prints status, stdout and stderr of each.
+SEVERAL = """
+import io, json, runpy, sys
+from contextlib import redirect_stderr, redirect_stdout
+outcomes = []
+for sys.argv in json.loads(sys.argv[1]):
+    out, err, status = io.StringIO(), io.StringIO(), 0
+    with redirect_stdout(out), redirect_stderr(err):
+        try:
+            runpy.run_path(sys.argv[0], run_name='__main__')
+        except SystemExit as stop:
+            status = stop.code
+    outcomes.append([status, out.getvalue(), err.getvalue()])
+print(json.dumps(outcomes))
+"""
 
 
 @pytest.fixture(scope='module')
 def crowd(tmp_path_factory):
     """Six images to train on and two to test on."""
     folder = tmp_path_factory.mktemp('crowd')
-    write_crowd(folder, dict(train=6, val=2, plain=2), 0, CrowdSettings(max_people=3))
+    write_crowd(folder, dict(train=IMAGES, val=2, plain=2), 0, CrowdSettings(max_people=3))
     return folder
 
 
@@ -61,35 +77,42 @@ class Commands:
                  (('val', 'val'), ('test', 'plain'))]  # fmt: skip
         return ['--cfg-options', *SMALLEST, *loaders, *files, *options]
 
-    def train(self, name, *options, data=None, flags=(), limit=''):
-        command = [sys.executable, ROOT / 'tools' / 'train.py', CONFIG, '--work-dir', self.folder / name]
-        command = [*command, '--no-validate', *flags, *self.options(data or self.crowd, *options)]
-        if limit:
-            command = ['bash', '-c', f'ulimit -f {limit}; exec "$@"', 'bash', *command]
-        return self._start(command)
+    def train(self, name, *options, data=None, flags=()):
+        command = [ROOT / 'tools' / 'train.py', CONFIG, '--work-dir', self.folder / name, '--no-validate', *flags]
+        return [str(part) for part in [*command, *self.options(data or self.crowd, *options)]]
 
     def test(self, name, checkpoint, *flags):
-        command = [sys.executable, ROOT / 'tools' / 'test.py', CONFIG, checkpoint, '--work-dir', self.folder / name]
-        return self._start([*command, *flags, *self.options(self.crowd)])
+        command = [ROOT / 'tools' / 'test.py', CONFIG, checkpoint, '--work-dir', self.folder / name, *flags]
+        return [str(part) for part in [*command, *self.options(self.crowd)]]
 
-    def _start(self, command):
-        return subprocess.Popen([str(part) for part in command], cwd=self.folder, env=self.environment, text=True,
-                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)  # fmt: skip
+    def start(self, command, limit='', sigint=signal.SIG_DFL):
+        """Starts Python with a command; a limit is the largest size of a file in KiB."""
+        command = [sys.executable, *command]
+        if limit:
+            command = ['bash', '-c', f'ulimit -f {limit}; exec "$@"', 'bash', *command]
+        return subprocess.Popen(
+            command, cwd=self.folder, env=self.environment, text=True, start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, sigint), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    def run(self, command, **how):
+        return outcome_of(self.start(command, **how))
+
+    def run_several(self, commands):
+        status, out, err = outcome_of(self.start(['-c', SEVERAL, json.dumps(commands)]))
+        assert status == 0, err
+        return [Outcome(*each) for each in json.loads(out.splitlines()[-1])]
 
     def copy_of_data(self, name):
         return Path(shutil.copytree(self.crowd, self.folder / name))
 
 
-class Outcome:
-    """Exit status and output of a finished command.
+class Outcome(NamedTuple):
+    """Exit status and output of a finished command."""
 
-    Args:
-        process (Popen): The command.
-    """
-
-    def __init__(self, process):
-        self.out, self.err = process.communicate(timeout=100)
-        self.status = process.returncode
+    status: int
+    out: str
+    err: str
 
     def the_error(self):
         """The one line of the error; everything else that must hold of it is asserted here."""
@@ -99,13 +122,20 @@ class Outcome:
         return line
 
 
-# Each case starts a faulty run; its sentence has to hold the offending value and a cure.
+def outcome_of(process):
+    out, err = process.communicate(timeout=100)
+    return Outcome(process.returncode, out, err)
+
+
+# Each case is a faulty command; its sentence has to contain the offending value and a cure.
 CASES = {}
+EARLY = []  # refused before a model is built
 
 
-def case(*parts):
+def case(*parts, late=False):
     def register(function):
         CASES[function.__name__] = (function, parts)
+        EARLY.extend([] if late else [function.__name__])
         return function
 
     return register
@@ -127,7 +157,7 @@ def missing_image(commands):
     return commands.train('b', data=data)
 
 
-@case('image ', ' is cut off after 900 bytes', 'fetch it again')
+@case('image ', ' is cut off after 900 bytes', 'fetch it again', late=True)
 def truncated_image(commands):
     data = commands.copy_of_data('truncated_image')
     os.truncate(an_image(data), 900)
@@ -164,13 +194,19 @@ def data_and_model_differ(commands):
     return commands.train('d', 'model.head.num_keypoints=14')
 
 
-@case('other.pth does not fit the model', 'weights missing (backbone.', 'use the config it was trained with')
+@case('other.pth does not fit the model', 'weights missing (backbone.', 'use the config it was trained with', late=True)
 def checkpoint_of_another_model(commands):
     torch.save(dict(state_dict=torch.nn.Linear(2, 2).state_dict()), commands.folder / 'other.pth')
     return commands.test('e', commands.folder / 'other.pth')
 
 
-@case('the loss is no finite number at iteration 2, epoch 1', 'loss=nan', '.png', 'lower optim_wrapper.optimizer.lr')
+@case(
+    'the loss is not finite at iteration 2, epoch 1',
+    'loss=nan',
+    '.png',
+    'lower optim_wrapper.optimizer.lr',
+    late=True,
+)
 def nan_loss(commands):
     return commands.train('f', 'optim_wrapper.optimizer.lr=1e30', 'param_scheduler=None')
 
@@ -187,17 +223,21 @@ def runs(tmp_path_factory, crowd):
     with ThreadPoolExecutor(2) as pool:
         runs: dict[str, Future] = {'commands': commands}
         # The long ones first.
-        runs['interrupted'] = pool.submit(interrupt_and_resume, commands)
-        runs['unbroken'] = pool.submit(lambda: Outcome(commands.train('unbroken')))
+        runs['interrupted'] = pool.submit(interrupt_twice_and_resume, commands)
         runs['limited'] = pool.submit(run_out_of_space_and_resume, commands)
+        runs['uninterrupted'] = pool.submit(lambda: commands.run(commands.train('uninterrupted')))
+        early = pool.submit(lambda: commands.run_several([CASES[name][0](commands) for name in EARLY]))
         for name, (function, _) in CASES.items():
-            runs[name] = pool.submit(lambda function=function: Outcome(function(commands)))
-        yield runs
+            if name not in EARLY:
+                runs[name] = pool.submit(lambda function=function: commands.run(function(commands)))
+        yield {**runs, 'early': early}
+        pool.shutdown(cancel_futures=True)
 
 
 @pytest.mark.parametrize('name', CASES)
-def test_fault_is_told_in_one_sentence(runs, name):
-    line = runs[name].result().the_error()
+def test_fault_is_reported_in_one_sentence(runs, name):
+    outcome = runs['early'].result()[EARLY.index(name)] if name in EARLY else runs[name].result()
+    line = outcome.the_error()
     for part in CASES[name][1]:
         assert part in line, line
 
@@ -213,36 +253,51 @@ def assert_same_weights(commands, first, second):
         assert torch.equal(value, second[name]), name
 
 
-def wait_for(path, process):
-    while not path.exists() and process.poll() is None:
+def wait_for_iteration(number, folder, process):
+    """Until this many iterations are logged, by all runs in a folder together."""
+    while process.poll() is None:
+        if sum(len(path.read_text().splitlines()) for path in folder.rglob('scalars.json')) >= number:
+            return
         time.sleep(0.01)
 
 
-def interrupt_and_resume(commands):
-    process = commands.train('interrupted')
-    wait_for(commands.folder / 'interrupted' / 'last_checkpoint', process)
-    os.killpg(process.pid, signal.SIGINT)  # as the terminal does: to the workers, too
-    stopped = Outcome(process)
-    return stopped, Outcome(commands.train('interrupted', flags=['--resume']))
+def interrupt_twice_and_resume(commands):
+    """By Ctrl-C, then by SIGTERM where SIGINT is ignored, as in the background of a shell without job control."""
+    log, stopped = 'default_hooks.logger.interval=1', []
+    for number, iteration in ((signal.SIGINT, 2), (signal.SIGTERM, IMAGES + 2)):
+        sigint = signal.SIG_IGN if stopped else signal.SIG_DFL
+        command = commands.train('interrupted', log, flags=['--resume'] if stopped else [])
+        process = commands.start(command, sigint=sigint)
+        wait_for_iteration(iteration, commands.folder / 'interrupted', process)
+        if stopped:
+            os.killpg(process.pid, signal.SIGINT)  # without effect
+        os.killpg(process.pid, number)  # as a terminal and a scheduler do: the workers receive it, too
+        stopped.append(outcome_of(process))
+    return *stopped, commands.run(commands.train('interrupted', flags=['--resume']))
 
 
 def test_interrupted_training_is_resumed_to_the_same_weights(runs):
-    stopped, resumed = runs['interrupted'].result()
-    assert stopped.status == 130
-    assert 'Traceback' not in stopped.out + stopped.err, stopped.err
+    *stopped, resumed = runs['interrupted'].result()
     folder = runs['commands'].folder / 'interrupted'
-    last = stopped.err.strip().splitlines()[-1]
-    assert last == f'stopped by the keyboard; the last checkpoint is {folder}/epoch_1.pth, --resume continues from it'
+    iterations = [0]
+    for outcome, status, name in zip(stopped, (130, 143), ('Ctrl-C', 'SIGTERM')):
+        assert outcome.status == status and 'Traceback' not in outcome.out + outcome.err, outcome.err
+        last = outcome.err.strip().splitlines()[-1]
+        # The signal may come in the last iteration of an epoch.
+        path = rf'{folder}/(iter|epoch)_(\d+)\.pth'
+        found = re.fullmatch(f'stopped by {name}; the last checkpoint is {path}, --resume continues from it', last)
+        iterations.append(int(found[2]) * (IMAGES if found[1] == 'epoch' else 1))
+    assert iterations == sorted(set(iterations)) and iterations[-1] < EPOCHS * IMAGES
     assert resumed.status == 0, resumed.err
-    assert runs['unbroken'].result().status == 0
-    assert_same_weights(runs['commands'], 'interrupted', 'unbroken')
+    assert runs['uninterrupted'].result().status == 0
+    assert_same_weights(runs['commands'], 'interrupted', 'uninterrupted')
 
 
 def run_out_of_space_and_resume(commands):
-    first = Outcome(commands.train('limited', 'train_cfg.max_epochs=1'))
-    stopped = Outcome(commands.train('limited', flags=['--resume'], limit=100))  # KiB
+    first = commands.run(commands.train('limited', 'train_cfg.max_epochs=1'))
+    stopped = commands.run(commands.train('limited', flags=['--resume']), limit='100')
     sizes = {path.name: path.stat().st_size for path in (commands.folder / 'limited').glob('*.pth')}
-    return first, stopped, sizes, Outcome(commands.train('limited', flags=['--resume']))
+    return first, stopped, sizes, commands.run(commands.train('limited', flags=['--resume']))
 
 
 def test_full_disk_loses_nothing_that_was_saved(runs):
@@ -253,22 +308,22 @@ def test_full_disk_loses_nothing_that_was_saved(runs):
     assert f'the last good checkpoint, {runs["commands"].folder}/limited/epoch_1.pth' in line
     assert sizes['epoch_2.pth'] == 100 * 1024 < sizes['epoch_1.pth']  # cut off by the limit, while saving
     assert resumed.status == 0, resumed.err
-    assert runs['unbroken'].result().status == 0
-    assert_same_weights(runs['commands'], 'limited', 'unbroken')
+    assert runs['uninterrupted'].result().status == 0
+    assert_same_weights(runs['commands'], 'limited', 'uninterrupted')
 
 
-def test_test_tool_writes_what_it_is_asked_for(runs):
-    assert runs['unbroken'].result().status == 0
+def test_test_tool_writes_all_outputs(runs):
+    assert runs['uninterrupted'].result().status == 0
     commands = runs['commands']
     flags = ['--out', 'metrics.json', '--dump', 'all.pkl', '--show-dir', 'pictures']
-    outcome = Outcome(commands.test('tested', commands.folder / 'unbroken' / f'epoch_{EPOCHS}.pth', *flags))
+    outcome = commands.run(commands.test('tested', commands.folder / 'uninterrupted' / f'epoch_{EPOCHS}.pth', *flags))
     assert outcome.status == 0, outcome.err
     assert 'coco/AP' in json.loads((commands.folder / 'metrics.json').read_text())
     assert (commands.folder / 'all.pkl').stat().st_size > 0
     assert len(list((commands.folder / 'tested').glob('*/pictures/*'))) == 2
 
 
-# What is refused before anything is built, without a process of its own.
+# What is refused before anything is built, in this process.
 
 
 def arguments(**given):
@@ -312,7 +367,7 @@ def test_options_that_pass(key):
 @pytest.mark.parametrize(
     ('key', 'match'),
     [
-        ('modle.head.a', "there is no setting 'modle' in small.py; check the spelling"),
+        ('modle.head.a', "small.py has no setting 'modle'; check the spelling"),
         ('sead', "no setting 'sead'"),
         ('model.haed.a', "model in small.py has no setting 'haed', only head"),
         ('model.head.a.b', "model.head.a in small.py is 1, without a 'b'"),
@@ -321,7 +376,7 @@ def test_options_that_pass(key):
         ('custom_hooks.1', "custom_hooks in small.py is .*, without a '1'"),
         (
             'codec.sigma',
-            r'codec is only a name inside the config file .*set the places that got its value \(model.sigma\)',
+            r'codec is only a variable of the config file; set the places that use its value \(model.sigma\)',
         ),
     ],
 )
@@ -361,7 +416,7 @@ def test_resume(tmp_path):
     assert cfg.resume and cfg.load_from == str(tmp_path / 'epoch_1.pth')
 
 
-def test_a_run_without_a_checkpoint_yet_begins_from_what_the_config_names(tmp_path):
+def test_a_run_without_a_checkpoint_starts_from_load_from_of_the_config(tmp_path):
     (tmp_path / 'weights.pth').write_bytes(b'\x80')
     given = dict(load_from=str(tmp_path / 'weights.pth'), work_dir=str(tmp_path / 'run'))
     cfg = small_config(**given)

@@ -1,4 +1,4 @@
-"""What is refused in an annotation file, each fault in a file that is otherwise whole."""
+"""Faults of annotation files that are refused, each in an otherwise correct file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pytest
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from rnnpose_plugin.runtime.check_data import check_annotation_file, check_config, leaf_datasets
+from rnnpose_plugin.runtime.check_data import check_annotation_file, leaf_datasets
+from rnnpose_plugin.runtime.checks import check_config
 
 K = 17
 NAN = float('nan')
@@ -71,14 +72,14 @@ def test_missing_file(path):
 def test_cut_off_file(path):
     write(path, coco())
     os.truncate(path, 500)
-    with pytest.raises(ValueError, match=f'{path} is no valid JSON .*fetch it again'):
+    with pytest.raises(ValueError, match=f'{path} is not valid JSON .*download it again'):
         check_annotation_file(path, K)
 
 
 def test_binary_file(path):
     with open(path, 'wb') as file:
         file.write(b'\xff\xd8\xff\xe0')
-    with pytest.raises(ValueError, match=f'{path} is no valid JSON'):
+    with pytest.raises(ValueError, match=f'{path} is not valid JSON'):
         check_annotation_file(path, K)
 
 
@@ -167,7 +168,7 @@ def test_unknown_image(path):
 
 
 @pytest.mark.parametrize('fault', [dict(iscrowd=1), dict(bbox=[0, 0, 0, 9]), dict(keypoints=[3, 4, 0] * K)])
-def test_nobody_to_train_on(path, fault):
+def test_no_person_to_train_on(path, fault):
     data = coco(num_people=1)
     data['annotations'][0].update(fault)
     check_annotation_file(write(path, data), K)

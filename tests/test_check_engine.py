@@ -1,4 +1,4 @@
-"""Settings of the Runner that are refused, and what would happen without."""
+"""Settings of the Runner that are refused, and what would happen otherwise."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def started_by(monkeypatch):
 
 @pytest.fixture
 def fake_processes():
-    """One of two processes; the other one is not there."""
+    """One of two processes; the other one does not exist."""
     torch.distributed.init_process_group('fake', store=FakeStore(), rank=0, world_size=2)
     yield
     torch.distributed.destroy_process_group()
@@ -155,7 +155,7 @@ def kinds_of_norms(model):
 
 
 def test_one_process_gets_plain_batch_norm(tmp_path):
-    """Why nothing is refused there: mmengine and the toolbox change nothing, or change it back."""
+    """Why nothing is refused there: MMEngine and MMPose change nothing, or change it back."""
     model = small_estimator(use_syncbn=True)
     assert kinds_of_norms(model) == {nn.BatchNorm2d}
     model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
@@ -165,7 +165,7 @@ def test_one_process_gets_plain_batch_norm(tmp_path):
 
 @on_cpu
 def test_torch_has_no_sync_bn_for_the_cpu(fake_processes):
-    """Why it is refused; if this fails torch has learned it."""
+    """Why it is refused; if this fails, torch supports it."""
     model = small_estimator(use_syncbn=True)
     assert kinds_of_norms(model) == {nn.SyncBatchNorm}
     with pytest.raises(ValueError, match='expected input tensor to be on GPU'):
@@ -176,12 +176,11 @@ def test_torch_has_no_sync_bn_for_the_cpu(fake_processes):
 # Chunks and accumulation
 
 
-def chunks(parts=1, launcher='none', custom_hooks=(), passes=2, checkpoint=None, **hook):
+def chunks(parts=1, launcher='none', checkpoint=None, chunk_size=8, **hook):
     hook = dict(type='ChunkedBackpropHook', **hook)
     return config(
-        model=dict(head=dict(feedback_passes=passes)),
+        model=dict(head=dict(chunk_size=chunk_size)),
         default_hooks=dict(chunked_backprop=hook, checkpoint=checkpoint),
-        custom_hooks=list(custom_hooks),
         optim_wrapper=dict(accumulative_counts=parts),
         launcher=launcher,
     )
@@ -192,11 +191,10 @@ def chunks(parts=1, launcher='none', custom_hooks=(), passes=2, checkpoint=None,
     [
         (dict(mode='step', parts=3), 'chunk_size=8 .*accumulative_counts=3 equal parts'),
         (dict(mode='step', chunk_size=6, parts=4), 'chunk_size=6 .*accumulative_counts=4 equal parts'),
-        (dict(passes=0, custom_hooks=[dict(type='mmpose.TeacherForcingHook')]), 'feedback_passes is 0'),
         (dict(parts=4, checkpoint=dict(by_epoch=False, interval=6)), 'interval=6 .*accumulative_counts=4'),
-        (dict(parts=0), 'accumulative_counts=0; it is a number of batches'),
-        (dict(mode='step', parts=0), 'accumulative_counts=0; it is a number of batches'),
-        (dict(parts='4'), "accumulative_counts='4'; it is a number of batches"),
+        (dict(parts=0), 'accumulative_counts=0; it is the number of batches'),
+        (dict(mode='step', parts=0), 'accumulative_counts=0; it is the number of batches'),
+        (dict(parts='4'), "accumulative_counts='4'; it is the number of batches"),
     ],
 )
 def test_chunks_that_cannot_be(settings, match):
@@ -213,11 +211,9 @@ def test_chunks_that_cannot_be(settings, match):
         dict(mode='step', parts=4),
         dict(mode='step', chunk_size=1),
         dict(chunk_size=None),
-        dict(mode='step', chunk_size='8'),  # the hook refuses it itself
+        dict(mode='step', chunk_size='8'),  # the head refuses it
         dict(parts=3, checkpoint=dict(by_epoch=False, interval=6)),
         dict(parts=3, checkpoint=dict(interval=1)),
-        dict(custom_hooks=[dict(type='TeacherForcingHook')]),
-        dict(passes=0),
     ],
 )
 def test_chunks_that_can(settings):

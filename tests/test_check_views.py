@@ -1,8 +1,7 @@
-"""What flip and multi-scale testing need of the pipelines: configs that pass, and each thing that can be missing."""
+"""Requirements of flip and multi-scale testing on the pipelines: configs that pass, and each possible fault."""
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from pathlib import Path
 
 import mmpose
@@ -12,16 +11,14 @@ from mmengine.registry import DefaultScope
 from mmpose.datasets.transforms import BottomupResize, PackPoseInputs
 from mmpose.registry import MODELS
 
-from projects.paper_tables.ablation import data_chosen
-from rnnpose_plugin.runtime.check_data import check_config, leaf_datasets
-from rnnpose_plugin.runtime.check_views import _ways, check_test_time_views
+from rnnpose_plugin.runtime.check_data import leaf_datasets
+from rnnpose_plugin.runtime.check_views import check_test_time_views, paths_to_model
+from rnnpose_plugin.runtime.checks import check_config
 
 ROOT = Path(__file__).parent.parent
-TOOLBOX = Path(mmpose.__file__).parent / '.mim' / 'configs' / 'body_2d_keypoint'
+MMPOSE = Path(mmpose.__file__).parent / '.mim' / 'configs' / 'body_2d_keypoint'
 OURS = sorted(path for path in (ROOT / 'configs').rglob('*.py') if path.parent.name != '_base_')
-THEIRS = sorted(
-    path for method in ('associative_embedding', 'cid', 'dekr') for path in TOOLBOX.glob(method + '/*/*.py')
-)
+THEIRS = sorted(path for method in ('associative_embedding', 'cid', 'dekr') for path in MMPOSE.glob(method + '/*/*.py'))
 
 
 def resize(**settings):
@@ -60,10 +57,8 @@ def nine_joints(*swaps):
 
 @pytest.mark.parametrize('path', OURS + THEIRS, ids=lambda path: path.stem)
 @pytest.mark.parametrize('flip', [False, True])
-def test_the_toolboxs_configs_and_ours_pass(path, flip):
-    # AE is trained on for a comparison on synthetic data; COCO has no such config.
-    with data_chosen('crowd') if path.stem == 'ae_longer' else nullcontext():
-        cfg = Config.fromfile(path)
+def test_mmposes_configs_and_ours_pass(path, flip):
+    cfg = Config.fromfile(path)
     cfg.model.test_cfg = dict(cfg.model.get('test_cfg') or {}, flip_test=flip)
     assert cfg.model.type in ('BottomupPoseEstimator', 'FreezableBottomupPoseEstimator')
     assert any(cfg.get(f'{name}_dataloader') for name in ('val', 'test'))
@@ -87,7 +82,7 @@ def test_flip_without_flip_indices(last):
 
 
 def test_flip_without_any_packing():
-    with pytest.raises(ValueError, match="'flip_indices' of every picture, but .* has no PackPoseInputs"):
+    with pytest.raises(ValueError, match="'flip_indices' of every image, but .* has no PackPoseInputs"):
         check(resize(), flip_test=True)
 
 
@@ -102,7 +97,7 @@ def test_flip_indices_of_another_number_of_keypoints():
     check_test_time_views(cfg)
 
 
-def test_flip_indices_that_exchange_nobody():
+def test_flip_indices_without_pairs():
     def check_joints(*swaps):
         cfg = config(dataset(pack('flip_indices'), metainfo=nine_joints(*swaps)), dict(flip_test=True))
         cfg.model.head.num_keypoints = 9
@@ -140,7 +135,7 @@ def test_multi_scale_with_parts_that_take_one_size():
     cfg.model.type = 'BottomupPoseEstimator'
     with pytest.raises(ValueError, match='model has the type BottomupPoseEstimator, .*; use Freezable'):
         check_test_time_views(cfg)
-    words = 'val_dataloader .* has the type PackPoseInputs, which takes a picture in one size only; use PackPoseScales'
+    words = 'val_dataloader .* has the type PackPoseInputs, which takes an image in one size only; use PackPoseScales'
     with pytest.raises(ValueError, match=words):
         check(resize(aug_scales=[0.5]), pack('aug_scales'), multiscale_test=True)
     cfg.model.test_cfg.multiscale_test, cfg.val_dataloader.dataset.pipeline[0].aug_scales = False, None
@@ -148,7 +143,7 @@ def test_multi_scale_with_parts_that_take_one_size():
 
 
 def test_multi_scale_without_the_key():
-    """Nor do the toolbox's default keys contain it; if this fails, it has been added."""
+    """MMPose's default keys do not contain it either; if this fails, it has been added."""
     for packing, given in ((pack(), r"\['img_id', 'input_size'\]"), (dict(type='PackPoseInputs'), r'\[.*')):
         words = rf"multiscale_test=True needs 'aug_scales' .* has meta_keys={given}; add 'aug_scales'"
         with pytest.raises(ValueError, match=words):
@@ -160,7 +155,7 @@ def test_multi_scale_without_the_key():
     [
         (resize(), 'has aug_scales=None'),
         (resize(aug_scales=[]), r'has aug_scales=\[\]'),
-        (resize(aug_scales=(0.5, 2.0)), r'has aug_scales=\(0.5, 2.0\)'),  # the toolbox asserts a list
+        (resize(aug_scales=(0.5, 2.0)), r'has aug_scales=\(0.5, 2.0\)'),  # MMPose asserts a list
         (resize(aug_scales=0.5), 'has aug_scales=0.5'),
         (dict(type='LoadImage'), 'has no BottomupResize'),
     ],
@@ -207,7 +202,7 @@ def test_steps_inside_steps_are_seen():
 
 
 @pytest.mark.parametrize('loader', ['val', 'test'])
-def test_both_loaders_are_looked_at(loader):
+def test_both_loaders_are_checked(loader):
     cfg = config(dataset(pack()), dict(flip_test=True), loader=loader)
     with pytest.raises(ValueError, match=rf'{loader}_dataloader \(absent.json\)'):
         check_test_time_views(cfg)
@@ -216,12 +211,12 @@ def test_both_loaders_are_looked_at(loader):
     check_test_time_views(cfg)
 
 
-def test_training_pipelines_may_do_what_they_want():
+def test_training_pipelines_are_not_checked():
     check_test_time_views(config(dataset(resize(aug_scales=[0.5]), pack()), dict(flip_test=True), loader='train'))
 
 
 @pytest.mark.parametrize('model', ['TopdownPoseEstimator', 'Unknown', None])
-def test_other_models_are_left_alone(model):
+def test_other_models_are_not_checked(model):
     cfg = config(dataset(resize(aug_scales=[0.5]), pack()), dict(flip_test=True), model=model)
     check_test_time_views(cfg)
     del cfg.model.type
@@ -245,13 +240,13 @@ WRAPPERS = [
 
 
 @pytest.mark.parametrize('wrap', WRAPPERS)
-def test_every_data_set_of_a_wrapper_is_looked_at(wrap):
+def test_every_data_set_of_a_wrapper_is_checked(wrap):
     good, bad = dataset(pack('flip_indices')), dataset(pack(), data_root='other')
     check_test_time_views(config(wrap(good, good), dict(flip_test=True)))
     with pytest.raises(ValueError, match='flip_indices'):
         check_test_time_views(config(wrap(good, bad), dict(flip_test=True)))
     data = wrap(good, bad)
-    assert [way[0] for way in _ways(data)] == list(leaf_datasets(data))
+    assert [path[0] for path in paths_to_model(data)] == list(leaf_datasets(data))
 
 
 def combined(*pipeline, inner=(), metainfo=None):
@@ -267,7 +262,7 @@ def test_pipeline_of_a_wrapper_comes_after_those_inside():
 
 
 def test_metainfo_of_a_wrapper_replaces_that_inside():
-    """So a data set of other keypoints may be converted inside."""
+    """A data set with other keypoints may be converted inside."""
     joints = nine_joints('hand', 'hip', 'knee', 'foot')
     cfg = config(combined(pack('flip_indices'), metainfo=joints), dict(flip_test=True))
     with pytest.raises(ValueError, match='each of 17 keypoints, but .* has 9'):
@@ -276,7 +271,7 @@ def test_metainfo_of_a_wrapper_replaces_that_inside():
     check_test_time_views(cfg)
 
 
-def test_a_run_looks_before_it_reads_annotations():
+def test_views_are_checked_before_annotations_are_read():
     cfg = config(dataset(pack()), dict(flip_test=True), loader='test')
     with pytest.raises(ValueError, match='flip_indices'):
         check_config(cfg, training=False)

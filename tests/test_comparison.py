@@ -504,7 +504,7 @@ def test_a_model_that_was_trained_on_other_numbers_is_refused(folder, tmp_path):
     meta = dict(checkpoint['meta'], data_preprocessor=dict(mean=[0, 0, 0], std=[255, 255, 255], bgr_to_rgb=True))
     torch.save(dict(checkpoint, meta=meta), tmp_path / 'ae.pth')
     model = load_contender('ae', AE, str(tmp_path / 'ae.pth'), {**BACKBONE, DATA: f'{folder}/crowd/'})
-    with pytest.raises(ValueError, match='ae.pth was trained on pictures normalised with mean=.0, 0, 0., std='):
+    with pytest.raises(ValueError, match='ae.pth was trained on images normalised with mean=.0, 0, 0., std='):
         model.build_model()
 
 

@@ -1,4 +1,4 @@
-"""What lets MMPose run on today's stack. Import-time rules show in a fresh process only, so most tests start one."""
+"""The repairs of compat.py. Import-time rules show only in a fresh process, so most tests start one."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from mmpose.models.backbones import HourglassAENet
 ROOT = Path(__file__).parents[1]
 HAS_COMPILED_OPS = importlib.util.find_spec('mmcv._ext') is not None
 
-needs_lite = pytest.mark.skipif(HAS_COMPILED_OPS, reason='the full mmcv is installed, so there is no stand-in')
+needs_lite = pytest.mark.skipif(HAS_COMPILED_OPS, reason='the full mmcv is installed, so nothing is replaced')
 needs_full = pytest.mark.skipif(not HAS_COMPILED_OPS, reason='only mmcv-lite is installed')
 
-# A model of two weights that mmengine's Runner trains in a moment. Its data set carries MMPose's meta information and
-# its metric gives a numpy number, the two sources of numpy objects in a real checkpoint.
+# A model of two weights, trained by MMEngine's Runner. Its data set has MMPose's meta information and its metric gives
+# a numpy number, the two sources of numpy objects in a real checkpoint.
 TINY_RUN = """
 import json, os, sys
 import numpy as np
@@ -113,7 +113,7 @@ def facts(code: str, *arguments: str, **environment: str) -> dict:
 
 
 @needs_lite
-def test_stand_in_imports_and_raises_when_used():
+def test_replaced_op_imports_and_raises_when_used():
     found = facts("""
 import json
 import rnnpose_plugin
@@ -131,7 +131,7 @@ except ImportError as error:
 
 
 @needs_lite
-def test_guards_of_the_toolbox_still_see_an_mmcv_without_ops():
+def test_guards_of_mmpose_still_see_an_mmcv_without_ops():
     found = facts("""
 import importlib.util, json
 import rnnpose_plugin
@@ -164,7 +164,7 @@ print(json.dumps(dict(
 
 
 @needs_full
-def test_full_mmcv_is_left_alone():
+def test_full_mmcv_is_not_changed():
     found = facts("""
 import json
 import rnnpose_plugin
@@ -227,14 +227,14 @@ print(json.dumps(dict(refused=refused, same=loaded == saved, best=hub['runtime_i
         work_dir / 'epoch_1.pth',
         TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD='0',
     )
-    assert found['refused'], 'this torch reads the checkpoint by itself, so the allow-list can go'
+    assert found['refused'], 'this torch reads the checkpoint by itself, so the allow-list can be deleted'
     assert found['same']
     assert found['best'] == ['float64', 'float64', 0.5]
     assert found['sigmas'] == ['ndarray', 'float32', [1.0, 1.0, 1.0]]
     assert found['loss']['last'] == found['loss']['data'][0][2][-1]
 
 
-def test_training_checkpoint_loads_whichever_numpy_wrote_it(work_dir, tmp_path):
+def test_training_checkpoint_loads_from_numpy_1_and_2(work_dir, tmp_path):
     # numpy 2 calls its private module `_core`; a global is a line of its own in the pickle, so it can be renamed.
     for core in (b'core', b'_core'):
         with ZipFile(work_dir / 'epoch_1.pth') as written, ZipFile(tmp_path / core.decode(), 'w') as renamed:
@@ -346,17 +346,49 @@ def test_malicious_file_is_refused(refusals, case):
         assert 'refused: the file asks for attribute' in refusals['errors'][case]
 
 
-# --- what `import rnnpose_plugin` says where something is missing
+# --- the message of `import rnnpose_plugin` when something is missing
 
-BLOCKED_IMPORT = """
-import json, sys
+MISSING = [
+    ('torch', "but torch is not installed (pip install 'torch>=2.1');"),
+    ('mmcv', "but mmcv is not installed (pip install 'mmcv-lite>=2.0,<2.2');"),
+    ('mmpose', "but mmpose is not installed (pip install --no-deps 'mmpose>=1.3');"),
+    ('scipy', 'but scipy is not installed (pip install scipy);'),
+    ('xtcocotools', 'but xtcocotools is not installed (pip install xtcocotools);'),
+    ('munkres', 'which mmpose.models imports, is not installed (pip install munkres);'),
+]
 
-class Absent:
+# Forks a process for each package that it hides. What the others import first is imported once, before their forks.
+IMPORT_WITHOUT_EACH = """
+import json, os, sys
+
+class Hide:
+    def __init__(self, package):
+        self.package = package
+        for name in [name for name in sys.modules if name.split('.')[0] == package]:
+            del sys.modules[name]
+
     def find_spec(self, name, path=None, target=None):
-        if name.split('.')[0] == sys.argv[1]:
-            raise ModuleNotFoundError(f'No module named {name!r}', name=name.split('.')[0])
+        if name.split('.')[0] == self.package:
+            raise ModuleNotFoundError(f'No module named {name!r}', name=self.package)
 
-sys.meta_path.insert(0, Absent())
+def message_without(package):
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:
+        sys.meta_path.insert(0, Hide(package))
+        try:
+            import rnnpose_plugin
+        except ImportError as error:
+            os.write(write, str(error).encode())
+        os._exit(0)
+    os.close(write)
+    os.waitpid(child, 0)
+    return os.read(read, 10_000).decode()  # '' at the end of an empty pipe
+
+first, *others = sys.argv[1:]
+messages = {first: message_without(first)}
+import torch, torchvision, cv2, matplotlib.pyplot, scipy.optimize, mmengine.runner
+print(json.dumps({**messages, **{package: message_without(package) for package in others}}))
 """
 
 TRY_IMPORT = """
@@ -376,19 +408,15 @@ def assert_is_one_sentence(message: str) -> None:
     assert '`make install`' in message
 
 
-@pytest.mark.parametrize(
-    ('package', 'phrase'),
-    [
-        ('torch', "but torch is not installed (pip install 'torch>=2.1');"),
-        ('mmcv', "but mmcv is not installed (pip install 'mmcv-lite>=2.0,<2.2');"),
-        ('mmpose', "but mmpose is not installed (pip install --no-deps 'mmpose>=1.3');"),
-        ('scipy', 'but scipy is not installed (pip install scipy);'),
-        ('xtcocotools', 'but xtcocotools is not installed (pip install xtcocotools);'),
-        ('munkres', 'which mmpose.models imports, is not installed (pip install munkres);'),
-    ],
-)
-def test_missing_package_is_named_with_its_cure(package, phrase):
-    message = facts(BLOCKED_IMPORT + TRY_IMPORT, package)['message']
+@pytest.fixture(scope='module')
+def messages() -> dict:
+    """The error of `import rnnpose_plugin` without each package of MISSING."""
+    return facts(IMPORT_WITHOUT_EACH, *(package for package, _ in MISSING))
+
+
+@pytest.mark.parametrize(('package', 'phrase'), MISSING)
+def test_missing_package_is_named_with_its_cure(messages, package, phrase):
+    message = messages[package]
     assert_is_one_sentence(message)
     assert phrase in message
     assert message.count('pip install') == 1
@@ -418,7 +446,7 @@ TWO_PROCESSES = (
     + """
 import torch.distributed
 import rnnpose_plugin
-from rnnpose_plugin.compat import cpu_model_wrapper, end_cpu_process, init_cpu_process_group
+from rnnpose_plugin.runtime.cpu_processes import cpu_model_wrapper, end_cpu_process, init_cpu_process_group
 
 assert not init_cpu_process_group('none') and not torch.distributed.is_initialized()
 assert init_cpu_process_group('pytorch') and not init_cpu_process_group('pytorch')
@@ -462,7 +490,7 @@ def small_backbone() -> torch.nn.Module:
 
 
 def gradients_and_buffers(model: torch.nn.Module) -> tuple[dict, dict]:
-    """What two backward passes through one graph leave behind."""
+    """After two backward passes through one graph."""
     outputs = model.backbone(torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1)))
     outputs[0].square().mean().backward(retain_graph=True)
     outputs[1].square().mean().backward()
@@ -483,7 +511,7 @@ def test_activation_checkpointing_changes_no_gradient_and_no_statistic():
 
 
 def test_mmengines_own_checkpointing_trains_no_backbone():
-    """Why it is corrected; if this fails mmengine has been."""
+    """The reason for the correction; if this fails, MMEngine has been corrected."""
     own = activation_checkpointing_of_mmengine()
     model = small_backbone()
     own.turn_on_activation_checkpointing(model, ['backbone'])
@@ -493,7 +521,7 @@ def test_mmengines_own_checkpointing_trains_no_backbone():
 
 
 def activation_checkpointing_of_mmengine():
-    """The module as it is on disk, beside the corrected one."""
+    """The module from its file, without the correction."""
     spec = importlib.util.find_spec('mmengine.runner.activation_checkpointing')
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -7,11 +7,10 @@ from pathlib import Path
 import mmpose
 import pytest
 import torch
+from meta_models import build_without_memory
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmpose.registry import HOOKS, METRICS, TRANSFORMS
-
-from projects.backbone_table import build_without_memory
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted([*(ROOT / 'configs').glob('*.py'), *(ROOT / 'configs' / 'ablations').glob('*.py')])
@@ -29,7 +28,7 @@ def test_every_part_of_every_config_can_be_built(path):
         for evaluator in (cfg.get('val_evaluator') or []) + (cfg.get('test_evaluator') or []):
             METRICS.build(evaluator)
         for hook in [*cfg.custom_hooks, *cfg.default_hooks.values()]:
-            if hook.type != 'PoseVisualizationHook':  # it wants the Runner's visualizer
+            if hook.type != 'PoseVisualizationHook':  # it needs the Runner's visualizer
                 HOOKS.build(hook)
 
 
@@ -58,7 +57,7 @@ def test_ochuman_is_test_only_and_its_splits_are_apart(method):
 
 
 def test_a_config_works_in_another_folder_with_mmposes_own_tools(tmp_path):
-    """MMPose's own train.py reads the config, registers the plugin by custom_imports and gets as far as the data."""
+    """MMPose's own train.py reads the config, registers the plugin by custom_imports and fails at the missing data."""
     tool = Path(mmpose.__file__).parent / '.mim' / 'tools' / 'train.py'
     command = [sys.executable, str(tool), str(ROOT / 'configs' / 'ae_hg_crowd.py')]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)

@@ -1,7 +1,7 @@
-"""Published AE weights: the converted network gives what the source network gives.
+"""Published AE weights: the converted network computes the outputs of the source network.
 
-No published file is here. The checkpoints have its names and shapes and random values; what the source networks compute
-is written down anew below, over the bare tensors, from their descriptions.
+The checkpoints have the names and shapes of the published files, which are not available here, and random values. The
+source networks are written again below, on plain tensors, from their descriptions.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ FULL = dict(widths=(256, 384, 512, 640, 768), feat=256, stacks=4)
 TOLERANCE = 1e-5
 
 
-# The two sources: weights by name, and what is computed from them
+# The two sources: weights by name, and forward passes
 
 
 def convolutions(widths, feat, out, stacks):
@@ -247,7 +247,7 @@ def test_an_added_batch_norm_changes_no_bit():
     assert torch.equal(norm(x), x + norm.bias[:, None, None])
 
 
-# What else a published file holds, and in which format
+# Other contents and formats of published files
 
 
 @pytest.mark.parametrize('zipped', [True, False])
@@ -284,8 +284,8 @@ def narrow(cfg):
 
 @torch.no_grad()
 @pytest.mark.parametrize('source', ['pose-ae', 'mmpose0'])
-def test_printed_config_reproduces_the_network_from_the_picture_on(tmp_path, source):
-    """Bytes of a picture in, features of the neck out."""
+def test_printed_config_reproduces_the_network(tmp_path, source):
+    """From the bytes of an image to the features of the neck."""
     make = dict(mmpose0=mmpose0_weights, **{'pose-ae': pose_ae_weights})[source]
     weights = make(stacks=4, prefix='')
     path = str(tmp_path / 'out.pth')
@@ -324,7 +324,7 @@ def test_checkpoint_fit_hook_accepts_the_file(tmp_path, make):
 
 
 def test_forgotten_normalisation_is_refused_from_conversion_to_comparison(tmp_path):
-    """Also by what is trained from the converted file."""
+    """Also by a model that was trained from the converted file."""
     path = str(tmp_path / 'out.pth')
     meta = convert_file(save(tmp_path / 'in.pth', pose_ae_weights(stacks=4)), path)
     config, _, *options = shlex.split(usage(meta, path))
@@ -337,11 +337,11 @@ def test_forgotten_normalisation_is_refused_from_conversion_to_comparison(tmp_pa
 
     runner.model = MODELS.build(narrow(merged(config, options[:1])))
     given = re.escape('mean=[0.0, 0.0, 0.0], std=[255.0, 255.0, 255.0]')
-    with pytest.raises(ValueError, match=f'out.pth was trained on pictures normalised with {given}'):
+    with pytest.raises(ValueError, match=f'out.pth was trained on images normalised with {given}'):
         hook.before_run(runner)
     with pytest.raises(ValueError, match=r'rnn.pth .*give --cfg-options model.data_preprocessor.mean=\[0,0,0\]'):
         hook.after_load_checkpoint(SimpleNamespace(model=runner.model, cfg=dict(load_from='rnn.pth')), trained)
-    del trained['meta']['data_preprocessor']  # an older checkpoint says nothing
+    del trained['meta']['data_preprocessor']  # an older checkpoint has none
     hook.after_load_checkpoint(SimpleNamespace(model=runner.model, cfg=dict(load_from='rnn.pth')), trained)
 
 
@@ -368,7 +368,7 @@ def run(*arguments, limit=None, cwd=None):
 def main(monkeypatch, capsys):
     """The command in this process: gives the exit status and the one line of an error."""
     monkeypatch.delenv('RNNPOSE_TRACEBACK', raising=False)
-    monkeypatch.setattr(logging, 'raiseExceptions', True)  # put back afterwards
+    monkeypatch.setattr(logging, 'raiseExceptions', True)  # restored afterwards
 
     def call(*arguments):
         monkeypatch.setattr(sys, 'argv', [TOOL, *map(str, arguments)])
@@ -407,7 +407,7 @@ def test_existing_output_is_kept_unless_forced(tmp_path, main):
     assert torch.load(tmp_path / 'out.pth')['meta']['source'] == 'mmpose0'
 
 
-def test_failed_conversion_keeps_what_was_to_be_replaced(tmp_path, main):
+def test_failed_conversion_keeps_the_old_output(tmp_path, main):
     source = save(tmp_path / 'in.pth', without(pose_ae_weights, 'pre.0.conv.bias'))
     (tmp_path / 'out.pth').write_text('mine')
     assert main(source, tmp_path / 'out.pth', '--force')[0] == 1
@@ -426,7 +426,7 @@ def test_cut_off_file(tmp_path, main):
     source = save(tmp_path / 'in.pth', pose_ae_weights())
     os.truncate(source, 50_000)
     status, line = main(source, tmp_path / 'out.pth')
-    assert status == 1 and line.startswith(f'error: {source} cannot be read ')
+    assert status == 1 and line.startswith(f'error: checkpoint {source} is cut off, as after a full disk; ')
 
 
 def without(make, name):
@@ -456,9 +456,9 @@ MISFITS = {
         lambda: without(pose_ae_weights, 'features.0.0.low2.low2.low2.conv.weight'),
         '1 weight missing (features.0.0.low2.low2.low2.conv.weight);',
     ),
-    'missing where the size is told': (
+    'missing where the size is read': (
         lambda: without(pose_ae_weights, 'features.0.0.low2.up1.conv.weight'),
-        'the convolution features.0.0.low2.up1.conv.weight, by which its size is told, is missing',
+        'the convolution features.0.0.low2.up1.conv.weight, which gives its size, is missing',
     ),
     'missing stack': (
         lambda: {name: value for name, value in pose_ae_weights(prefix='').items() if 'features.1.' not in name},
@@ -470,7 +470,7 @@ MISFITS = {
     ),
     'a scalar for a kernel': (
         lambda: with_shape(mmpose0_weights, 'backbone.out_convs.0.conv.weight'),
-        'the convolution backbone.out_convs.0.conv.weight, by which its size is told, is missing or misshaped',
+        'the convolution backbone.out_convs.0.conv.weight, which gives its size, is missing or misshaped',
     ),
     'another stem': (  # CrowdHourglassAENet's
         lambda: with_shape(mmpose0_weights, 'backbone.stem.0.conv.weight', 32, 3, 7, 7),
@@ -496,7 +496,7 @@ MISFITS = {
     ),
     'another network': (
         lambda: dict(torch.nn.Linear(2, 2).state_dict()),
-        'is neither kind of checkpoint: there is no hourglass in it, its first weight is weight; give ',
+        'is neither kind of checkpoint: it has no hourglass, its first weight is weight; give ',
     ),
     'other features': (lambda: {'features.0.weight': torch.zeros(3)}, 'is neither kind of checkpoint'),
     'no tensors': (lambda: dict(epoch=3), 'holds no state_dict of tensors'),
@@ -518,7 +518,7 @@ def test_named_source_that_it_is_not(tmp_path):
         ValueError, match='does not fit an hourglass of mmpose0: the convolution backbone.hourglass_mod'
     ):
         convert_file(source, str(tmp_path / 'out.pth'), 'mmpose0')
-    with pytest.raises(ValueError, match="there is no source 'mmpose1'; take one of mmpose0, pose-ae"):
+    with pytest.raises(ValueError, match="source is 'mmpose1'; use one of mmpose0, pose-ae"):
         convert_file(source, str(tmp_path / 'out.pth'), 'mmpose1')
 
 
@@ -539,15 +539,16 @@ def test_other_files(tmp_path, main, content):
     else:
         path.write_bytes(content)
     status, line = main(path, tmp_path / 'out.pth')
-    assert status == 1 and re.match(f'error: {path} (cannot be read|holds no state_dict of tensors)', line)
+    assert status == 1
+    assert re.match(f'error: {path} (is not a checkpoint|cannot be read|holds no state_dict of tensors)', line)
     assert [path.name for path in tmp_path.iterdir()] == ['in.pth']
 
 
-def test_paths_that_are_not_there(tmp_path):
+def test_paths_that_do_not_exist(tmp_path):
     source = save(tmp_path / 'in.pth', mmpose0_weights())
     with pytest.raises(FileNotFoundError, match="checkpoint 'gone.pth' does not exist; check the path"):
         convert_file('gone.pth', str(tmp_path / 'out.pth'))
-    with pytest.raises(FileNotFoundError, match='the folder .*gone does not exist; make it first'):
+    with pytest.raises(FileNotFoundError, match='the folder .*gone of .* does not exist; make it first'):
         convert_file(source, str(tmp_path / 'gone' / 'out.pth'))
 
 

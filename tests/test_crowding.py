@@ -1,4 +1,4 @@
-"""AP by crowding against COCOeval on a file with the band's people only; overlaps, counts and pairs by other ways."""
+"""AP by crowding against COCOeval on a file with only the people of the band; overlaps, counts and pairs by loops."""
 
 import json
 from itertools import product
@@ -31,7 +31,7 @@ SIGMAS = np.array([26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87,
 
 @pytest.fixture(scope='module')
 def truth(tmp_path_factory):
-    """Pictures with and without people who cover each other, in every band."""
+    """Images with and without overlapping people, in every band."""
     folder = tmp_path_factory.mktemp('crowd')
     path = write_split(folder, 'val', 40, seed=0, settings=CrowdSettings(occluded_fraction=0.7))
     return read_truth(path, range(1, 41))
@@ -89,8 +89,8 @@ def annotation(number, box, **given):
     return dict(dict(id=number, image_id=1, category_id=1, iscrowd=0, bbox=box, keypoints=joints, area=9.0), **given)
 
 
-def test_who_crowds_whom():
-    """A crowd region is nobody; who has no labelled joint crowds others and does not count; pictures are apart."""
+def test_crowding_of_people():
+    """Crowd regions are not people; people without a labelled joint crowd others; images are separate."""
     box, nothing = [0, 0, 4, 4], [0, 0, 0] * 17
     annotations = [
         annotation(1, box),
@@ -112,17 +112,17 @@ def test_all_figures_against_coco_from_files(truth, tmp_path):
     assert list(ours.values()) == [None if value < 0 else pytest.approx(value, abs=1e-12) for value in stats]
 
 
-def test_nobody_found_and_nobody_there(truth):
+def test_no_detections_and_no_people(truth):
     assert coco_figures(truth, [], SIGMAS)['AP'] == 0
     poses = poses_on(truth['annotations'], np.random.default_rng(0))
-    nobody = dict(truth, annotations=[])
-    assert set(coco_figures(nobody, poses, SIGMAS).values()) == {None}
-    for row in figures_by_band(nobody, poses, SIGMAS):
+    empty = dict(truth, annotations=[])
+    assert set(coco_figures(empty, poses, SIGMAS).values()) == {None}
+    for row in figures_by_band(empty, poses, SIGMAS):
         assert (row['people'], row['pictures'], row['AP']) == (0, 0, None)
 
 
 def in_band(truth, band):
-    """Who belongs to it, by loops."""
+    """The people of a band, by loops."""
     low, high = map(float, BANDS[band].split('-'))
     inside = []
     for a, others in (
@@ -135,7 +135,7 @@ def in_band(truth, band):
 
 @pytest.mark.parametrize('band', range(4))
 def test_a_band_is_the_file_with_its_people_only(truth, band, tmp_path):
-    """Where poses lie on them only."""
+    """When all poses are on these people."""
     people = in_band(truth, band)
     poses = poses_on([person for i, person in enumerate(people) if i % 4], np.random.default_rng(1))
     images = {person['image_id'] for person in people}
@@ -158,15 +158,15 @@ def test_what_counts_against_a_band(truth):
     sure = [dict(pose, score=2.0) for pose in poses_on(others, np.random.default_rng(0), noise=0)]
     assert figures_by_band(truth, exact + sure, SIGMAS)[3]['AP'] == pytest.approx(1)  # they fit the ignored
 
-    def on_nobody(images):
+    def false_positives(images):
         return [dict(exact[0], image_id=image, keypoints=[-500.0, -500.0, 1.0] * 17, score=2.0) for image in images]
 
     elsewhere = [image['id'] for image in truth['images'] if image['id'] not in pictures]
-    assert figures_by_band(truth, exact + on_nobody(elsewhere), SIGMAS)[3]['AP'] == pytest.approx(1)
-    assert figures_by_band(truth, exact + on_nobody(pictures), SIGMAS)[3]['AP'] < 0.8
+    assert figures_by_band(truth, exact + false_positives(elsewhere), SIGMAS)[3]['AP'] == pytest.approx(1)
+    assert figures_by_band(truth, exact + false_positives(pictures), SIGMAS)[3]['AP'] < 0.8
 
 
-def test_evaluating_changes_nothing_of_what_is_given(truth):
+def test_evaluation_does_not_change_its_arguments(truth):
     truth = dict(truth, annotations=[{k: v for k, v in a.items() if k != 'ignore'} for a in truth['annotations']])
     poses = poses_on(truth['annotations'], np.random.default_rng(0))
     before = json.dumps([truth, poses])
@@ -188,7 +188,7 @@ def test_the_best_threshold_against_trying_all():
         threshold, share = best_count_threshold(true, scores)
 
         def right(t, true=true, scores=scores):
-            return sum(sum(s >= t for s in of_picture) == n for n, of_picture in zip(true, scores))
+            return sum(sum(s >= t for s in of_image) == n for n, of_image in zip(true, scores))
 
         assert right(threshold) / 8 == share == max(right(t / 10) for t in range(11)) / 8
 
@@ -211,7 +211,7 @@ def test_agreement_is_the_best_pairing_less_the_surplus(truth):
     assert agreement([], poses, SIGMAS) == (-2, {}) and agreement(people, [], SIGMAS) == (0, {})
 
 
-def test_what_other_data_sets_leave_out_is_filled_in(tmp_path):
+def test_fields_that_other_data_sets_lack_are_added(tmp_path):
     bare = annotation(1, [0, 0, 10, 4])
     del bare['area'], bare['iscrowd']
     content = dict(images=[dict(id=1), dict(id=2)], annotations=[bare, dict(bare, id=2, image_id=2)], categories=[])
@@ -222,7 +222,7 @@ def test_what_other_data_sets_leave_out_is_filled_in(tmp_path):
 
 
 def test_people_without_keypoints_crowd_others_and_are_ignored(tmp_path):
-    """COCO ignores whoever has no labelled joint: a pose on them counts neither way, as pycocotools says itself."""
+    """COCO ignores people without a labelled joint: a pose on them is neither a true nor a false positive."""
     joints = [5, 5, 2] * 17
     person = dict(id=1, image_id=1, category_id=1, iscrowd=0, bbox=[0, 0, 100, 100], keypoints=joints, area=5000)
     other = dict(id=2, image_id=1, category_id=1, iscrowd=0, bbox=[5, 5, 100, 100], area=5000)

@@ -1,6 +1,6 @@
-"""Two processes whose images need different numbers of chunks: nobody waits forever, and gradients are averaged.
+"""Two processes whose images need different numbers of chunks: neither waits forever, and gradients are averaged.
 
-They are those of one process that trains on both images in one batch; the head is the real one, with LSTM2 and norm.
+The gradients equal those of one process that trains on both images in one batch, with the full head (LSTM2, norm).
 """
 
 import pytest
@@ -12,14 +12,14 @@ from torch import distributed, multiprocessing, nn
 from torch.nn.parallel import DistributedDataParallel
 
 import rnnpose_plugin  # noqa: F401 (the spawned processes have no conftest)
-from rnnpose_plugin.compat import end_cpu_process
+from rnnpose_plugin.runtime.cpu_processes import end_cpu_process
 
 K, PEOPLE = 3, (1, 9)  # with T = 2: 1 chunk on one rank, 5 on the other
 CODEC = dict(type='InstanceHeatmap', input_size=(28, 24), heatmap_size=(7, 6), sigma=1.0)
 
 
 class Model(nn.Module):
-    """A feature convolution and the head; its forward is the loss of images with so many people."""
+    """A feature convolution and the head; its forward is the loss of images with these numbers of people."""
 
     def __init__(self):
         super().__init__()
@@ -61,7 +61,7 @@ def gradients(model, *people):
 def train_on_one_rank(rank, folder):
     distributed.init_process_group('gloo', init_method=f'file://{folder}/meet', rank=rank, world_size=2)
     model = DistributedDataParallel(Model())
-    for _ in range(2):  # a second iteration would hang if a parameter had been left waiting in the first
+    for _ in range(2):  # the second iteration would hang if the first had left a parameter unreduced
         found = gradients(model, PEOPLE[rank])
     torch.save(dict(found, running_var=model.module.head.norm.running_var), f'{folder}/{rank}.pt')
     with pytest.raises(ValueError, match="mode='step'.*2 processes"):

@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
-import io
 import os
-import pty
 import random
 import signal
-import sys
-import time
 from itertools import count
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed
 from mmengine.dataset.utils import worker_init_fn as default_worker_init_fn
 from mmengine.hooks import CheckpointHook, EMAHook, Hook
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from mmpose.structures import PoseDataSample
-from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils.data import DataLoader, Dataset
 
 from rnnpose_plugin.engine import (
     CheckpointFitHook,
     InterruptHook,
     InvalidLossHook,
-    ProgressBarHook,
     SeedEpochHook,
     seed_worker,
 )
-from rnnpose_plugin.engine.progress_bar_hook import LoopBar
+from rnnpose_plugin.engine.interrupt_hook import SIGNALS
 from rnnpose_plugin.engine.seed_epoch_hook import mix_seed
 
 RUN_NUMBER = count()
@@ -81,7 +74,7 @@ def loader(num_workers=0, worker_init_fn=None, **kwargs):
 def make_runner(work_dir, hooks, model=None, epochs=4, validate=False, train_loader=None, checkpoint=None, **kwargs):
     evaluator = dict(type='DumpResults', out_file_path=f'{work_dir}/results.pkl')
     val = dict(val_dataloader=loader(), val_cfg=dict(), val_evaluator=evaluator)
-    return Runner(
+    settings = dict(
         model=model or NoisyModel(),
         work_dir=str(work_dir),
         train_dataloader=train_loader or loader(),
@@ -92,8 +85,8 @@ def make_runner(work_dir, hooks, model=None, epochs=4, validate=False, train_loa
         randomness=dict(seed=3),
         experiment_name=f'run{next(RUN_NUMBER)}',
         **(val if validate else {}),
-        **kwargs,
     )
+    return Runner(**{**settings, **kwargs})
 
 
 def train(work_dir, hooks=None, **kwargs):
@@ -105,21 +98,21 @@ def train(work_dir, hooks=None, **kwargs):
 
 
 @pytest.mark.parametrize('num_workers', [0, 1])
-def test_resumed_training_equals_unbroken_training(tmp_path, num_workers):
-    unbroken = train(tmp_path / 'unbroken', train_loader=loader(num_workers), validate=True)
+def test_resumed_training_equals_uninterrupted_training(tmp_path, num_workers):
+    uninterrupted = train(tmp_path / 'uninterrupted', train_loader=loader(num_workers), validate=True)
     train(tmp_path / 'broken', epochs=2, train_loader=loader(num_workers))
     resumed = train(tmp_path / 'broken', train_loader=loader(num_workers), resume=True)
-    assert torch.equal(unbroken, resumed)
+    assert torch.equal(uninterrupted, resumed)
 
 
 def test_resumed_training_differs_without_the_hook(tmp_path):
-    unbroken = train(tmp_path / 'unbroken', hooks=[])
+    uninterrupted = train(tmp_path / 'uninterrupted', hooks=[])
     train(tmp_path / 'broken', hooks=[], epochs=2)
-    assert not torch.equal(unbroken, train(tmp_path / 'broken', hooks=[], resume=True))
+    assert not torch.equal(uninterrupted, train(tmp_path / 'broken', hooks=[], resume=True))
 
 
 class StateRecorder(Hook):
-    """Notes what each generator gives after the epoch has been seeded."""
+    """Records a draw of each generator after the epoch has been seeded."""
 
     priority = 'LOWEST'
 
@@ -157,7 +150,7 @@ def test_workers_see_new_noise_in_every_epoch():
 
 
 def test_mmengine_repeats_the_noise_of_an_epoch():
-    """Why seed_worker exists; if this fails mmengine has been corrected and it can go."""
+    """The reason for seed_worker; if this fails, MMEngine has been corrected and it can be deleted."""
     default = dict(type=default_worker_init_fn, num_workers=1, rank=0, seed=3)
     first, second = noise_of_two_epochs(default)
     assert first == second
@@ -179,7 +172,7 @@ class WorkerState(Dataset):
         return torch.tensor([torch.initial_seed() % 2**32, np.random.rand(), random.random()], dtype=torch.float64)
 
 
-def test_persistent_workers_are_warned_of(tmp_path, capsys):
+def test_a_warning_about_persistent_workers(tmp_path, capsys):
     train(tmp_path, epochs=1, train_loader=loader(1, persistent_workers=True))
     assert 'persistent_workers=False' in capsys.readouterr().out
 
@@ -202,12 +195,12 @@ def test_bad_loss_stops_before_the_checkpoint_of_its_iteration(tmp_path, value):
 
 def test_bad_weights_are_not_saved_between_two_looks(tmp_path):
     every_iteration = dict(type='CheckpointHook', interval=1, by_epoch=False)
-    with pytest.raises(FloatingPointError, match=r'2 weights are no finite numbers .*layer\.weight'):
+    with pytest.raises(FloatingPointError, match=r'2 weights are not finite .*layer\.weight'):
         train(tmp_path, [InvalidLossHook(100)], model=NoisyModel(bad_iteration=3), checkpoint=every_iteration)
     assert (tmp_path / 'last_checkpoint').read_text().endswith('iter_2.pth')
 
 
-def test_loss_is_looked_at_every_interval(tmp_path):
+def test_loss_is_checked_every_interval(tmp_path):
     with pytest.raises(FloatingPointError, match=r'iteration 4, epoch 1 .*start again$'):
         train(tmp_path, [InvalidLossHook(4)], model=NoisyModel(bad_iteration=2))
 
@@ -216,10 +209,9 @@ def test_good_loss_passes(tmp_path):
     assert torch.isfinite(train(tmp_path, [InvalidLossHook()], epochs=1)).all()
 
 
-@pytest.mark.parametrize('hook', [InvalidLossHook, ProgressBarHook])
-def test_interval_below_one_is_refused(hook):
+def test_interval_below_one_is_refused():
     with pytest.raises(ValueError, match='at least 1, got 0'):
-        hook(interval=0)
+        InvalidLossHook(interval=0)
 
 
 # CheckpointFitHook
@@ -257,154 +249,164 @@ def test_superfluous_weights_only_warn(tmp_path, capsys):
 
 @pytest.mark.parametrize('checkpoint', [[1, 2], dict(state_dict=5), dict(epoch=3)])
 def test_other_files_are_no_checkpoint(tmp_path, checkpoint):
-    with pytest.raises(ValueError, match='is no checkpoint'):
+    with pytest.raises(ValueError, match='is not a checkpoint'):
         load(tmp_path, checkpoint)
 
 
-def test_fit_hook_leaves_averaged_weights_as_they_were(tmp_path):
-    """A resumed training with averaging equals the unbroken one: the trial load touched neither set of weights."""
+def test_fit_hook_leaves_averaged_weights_unchanged(tmp_path):
+    """A resumed training with averaging equals the uninterrupted one: the trial load changed neither set of weights."""
 
     def run(name, **kwargs):
         hooks = [SeedEpochHook(), CheckpointFitHook(), EMAHook(momentum=0.1)]
         train(tmp_path / name, hooks, **kwargs)
         return torch.load(tmp_path / name / 'epoch_4.pth', weights_only=False) if 'epochs' not in kwargs else None
 
-    unbroken = run('unbroken')
+    uninterrupted = run('uninterrupted')
     run('broken', epochs=2)
     resumed = run('broken', resume=True)
     for part in ('state_dict', 'ema_state_dict'):
-        for name, value in unbroken[part].items():
+        for name, value in uninterrupted[part].items():
             assert torch.equal(value, resumed[part][name]), (part, name)
-    assert not torch.equal(unbroken['state_dict']['layer.weight'], unbroken['ema_state_dict']['module.layer.weight'])
+    assert not torch.equal(
+        uninterrupted['state_dict']['layer.weight'], uninterrupted['ema_state_dict']['module.layer.weight']
+    )
 
 
-def test_hooks_stand_in_the_right_order(tmp_path):
-    hooks = [CheckpointHook(1), EMAHook(), InvalidLossHook(), CheckpointFitHook(), SeedEpochHook(), ProgressBarHook()]
+def test_order_of_the_hooks(tmp_path):
+    hooks = [CheckpointHook(1), EMAHook(), InvalidLossHook(), CheckpointFitHook(), SeedEpochHook()]
     names = [type(hook).__name__ for hook in make_runner(tmp_path, hooks).hooks]
     assert names.index('CheckpointFitHook') < names.index('EMAHook')
     assert names.index('InvalidLossHook') < names.index('EMAHook') < names.index('CheckpointHook')
-    assert names.index('LoggerHook') < names.index('ProgressBarHook')
 
 
 # InterruptHook
 
+EVERY_ITERATION = dict(type='CheckpointHook', interval=1, by_epoch=False)
+RESUMABLE = dict(type='mmpose.ResumableEpochLoop', max_epochs=4)  # of 4 iterations
+
 
 class InterruptedModel(NoisyModel):
-    """Somebody presses Ctrl-C during its second iteration."""
+    """Signals itself while it computes the loss of one iteration, or of one validation batch."""
 
-    def __init__(self, times):
+    def __init__(self, *signals, iteration=2, mode='loss'):
         super().__init__()
-        self.times = times
+        self.signals, self.at, self.mode = signals, iteration, mode
 
-    def forward(self, *args, **kwargs):
-        losses = super().forward(*args, **kwargs)
-        for _ in range(self.times if self.iteration == 2 else 0):
-            os.kill(os.getpid(), signal.SIGINT)
-        return losses
+    def forward(self, inputs, data_samples=None, mode='loss'):
+        output = super().forward(inputs, data_samples, mode)
+        if mode == self.mode and (self.iteration == self.at or mode == 'predict'):
+            for number in self.signals:
+                os.kill(os.getpid(), number)
+        return output
 
 
-@pytest.mark.parametrize(('times', 'saved'), [(1, 2), (2, 1)])
-def test_interrupt_waits_for_the_iteration_the_first_time(tmp_path, capfd, times, saved):
-    every_iteration = dict(type='CheckpointHook', interval=1, by_epoch=False)
-    before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt):
-        train(tmp_path, [InterruptHook()], model=InterruptedModel(times), checkpoint=every_iteration)
-    assert (tmp_path / 'last_checkpoint').read_text().endswith(f'iter_{saved}.pth')
-    assert capfd.readouterr().err.count('Ctrl-C: stopping after this iteration') == 1
-    assert signal.getsignal(signal.SIGINT) is before
+def interrupt(tmp_path, model, **kwargs):
+    """The signal's number in the exception, and the name of the last checkpoint."""
+    before = [signal.getsignal(number) for number in SIGNALS]
+    with pytest.raises(KeyboardInterrupt) as caught:
+        train(tmp_path, [SeedEpochHook(), InterruptHook()], model=model, **kwargs)
+    assert [signal.getsignal(number) for number in SIGNALS] == before
+    return *caught.value.args, (tmp_path / 'last_checkpoint').read_text().split('/')[-1]
+
+
+@pytest.mark.parametrize('number', SIGNALS)
+def test_an_interrupted_iteration_is_finished_saved_and_resumed(tmp_path, capfd, number):
+    assert interrupt(tmp_path, InterruptedModel(number), train_cfg=RESUMABLE) == (number, 'iter_2.pth')
+    name = 'Ctrl-C' if number == signal.SIGINT else number.name
+    assert capfd.readouterr().err.count(f'{name}: stopping after this iteration') == 1
+    resumed = train(tmp_path, train_cfg=RESUMABLE, resume=True)
+    assert torch.equal(resumed, train(tmp_path / 'uninterrupted', train_cfg=RESUMABLE))
+
+
+@pytest.mark.parametrize(
+    ('signals', 'saved'),
+    [
+        ([signal.SIGINT, signal.SIGINT], 1),
+        ([signal.SIGTERM, signal.SIGINT], 1),
+        ([signal.SIGTERM, signal.SIGTERM], 2),
+        ([signal.SIGHUP, signal.SIGTERM], 2),
+    ],
+)
+def test_only_a_second_ctrl_c_stops_at_once(tmp_path, signals, saved):
+    model = InterruptedModel(*signals)
+    assert interrupt(tmp_path, model, train_cfg=RESUMABLE, checkpoint=EVERY_ITERATION)[1] == f'iter_{saved}.pth'
+
+
+@pytest.mark.parametrize(
+    ('iteration', 'interval', 'saved'),
+    [(4, 1, 'epoch_1.pth'), (4, 2, 'iter_4.pth'), (8, 2, 'epoch_2.pth'), (16, 1, 'epoch_4.pth')],
+)
+def test_a_signal_in_the_last_iteration_of_an_epoch_lets_the_epoch_end(tmp_path, iteration, interval, saved):
+    checkpoint = dict(type='CheckpointHook', interval=interval)
+    model = InterruptedModel(signal.SIGTERM, iteration=iteration)
+    assert interrupt(tmp_path, model, train_cfg=RESUMABLE, checkpoint=checkpoint)[1] == saved
+    meta = torch.load(tmp_path / saved, weights_only=False)['meta']
+    assert (meta['epoch'], meta['iter']) == (iteration // 4, iteration)
+
+
+def test_a_signal_during_validation_saves_the_epoch_before_it(tmp_path):
+    model = InterruptedModel(signal.SIGTERM, mode='predict')
+    checkpoint = dict(type='CheckpointHook', interval=3)
+    assert interrupt(tmp_path, model, train_cfg=RESUMABLE, validate=True, checkpoint=checkpoint)[1] == 'iter_4.pth'
+    meta = torch.load(tmp_path / 'iter_4.pth', weights_only=False)['meta']
+    assert (meta['epoch'], meta['iter']) == (1, 4)
+
+
+def test_accumulated_gradients_are_used_before_the_stop(tmp_path):
+    wrapper = dict(optimizer=dict(type='Adam', lr=0.01), accumulative_counts=4)
+    cfg = dict(type='mmpose.ResumableEpochLoop', max_epochs=4)
+    model = InterruptedModel(signal.SIGTERM, iteration=5)
+    assert interrupt(tmp_path, model, train_cfg=cfg, optim_wrapper=wrapper)[1] == 'epoch_2.pth'
+
+
+def test_mmengines_loop_which_cannot_resume_within_an_epoch_saves_nothing_there(tmp_path):
+    model = InterruptedModel(signal.SIGTERM, iteration=6)
+    assert interrupt(tmp_path, model) == (signal.SIGTERM, 'epoch_1.pth')
+
+
+def test_a_training_by_iterations_is_saved(tmp_path):
+    by_iterations = dict(
+        train_cfg=dict(by_epoch=False, max_iters=9), checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=5)
+    )
+    assert interrupt(tmp_path, InterruptedModel(signal.SIGTERM), **by_iterations)[1] == 'iter_2.pth'
+
+
+def test_an_ignored_signal_stays_ignored(tmp_path):
+    """As SIGHUP under nohup, and SIGINT in the background of a shell without job control."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGHUP)}
+    try:
+        train(tmp_path, [InterruptHook()], model=InterruptedModel(*before), epochs=1)
+        assert all(signal.getsignal(number) is signal.SIG_IGN for number in before)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class InterruptedData(NoisyData):
-    """Somebody presses Ctrl-C; the worker receives it, too."""
+    """A signal to a whole process group reaches the worker of the data loader, too."""
+
+    def __init__(self, number):
+        self.number = number
 
     def __getitem__(self, index):
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), self.number)
         return super().__getitem__(index)
 
 
-def test_workers_leave_the_interrupt_to_the_main_process(tmp_path, capfd):
-    train(tmp_path, [InterruptHook()], epochs=1, train_loader=dict(loader(1), dataset=InterruptedData()))
-    assert 'Ctrl-C' not in capfd.readouterr().err
+@pytest.mark.parametrize('number', SIGNALS)
+def test_workers_leave_signals_to_the_main_process(tmp_path, capfd, number):
+    train(tmp_path, [InterruptHook()], epochs=1, train_loader=dict(loader(1), dataset=InterruptedData(number)))
+    assert 'stopping' not in capfd.readouterr().err
     assert (tmp_path / 'epoch_1.pth').exists()
 
 
-def test_finished_run_gives_the_signal_back(tmp_path):
-    before = signal.getsignal(signal.SIGINT)
+def test_a_finished_run_restores_the_signals(tmp_path):
+    before = [signal.getsignal(number) for number in SIGNALS]
     train(tmp_path, [InterruptHook()], epochs=1)
-    assert signal.getsignal(signal.SIGINT) is before
+    assert [signal.getsignal(number) for number in SIGNALS] == before
 
 
-# ProgressBarHook
-
-
-def test_bar_prints_few_lines_into_a_log(tmp_path, capsys):
-    train(tmp_path, [ProgressBarHook()], epochs=25, validate=True)
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith('train')]
-    assert len(lines) == 11  # the empty bar, then every 10 %
-    assert ' 100/100, ' in lines[-1] and 'loss ' in lines[-1]
-
-
-def test_bar_of_a_resumed_run_covers_what_is_left(tmp_path, capsys):
-    train(tmp_path, [ProgressBarHook()], epochs=2)
-    capsys.readouterr()
-    train(tmp_path, [ProgressBarHook()], epochs=5, resume=True)
-    assert ' 12/12, ' in capsys.readouterr().err
-
-
-def test_bar_counts_validation_and_test(tmp_path, capsys):
-    runner = make_runner(tmp_path, [ProgressBarHook()], validate=True, test_dataloader=loader(), test_cfg=dict(),
-                         test_evaluator=dict(type='DumpResults', out_file_path=f'{tmp_path}/test.pkl'))  # fmt: skip
-    runner.val()
-    runner.test()
-    text = capsys.readouterr().err
-    assert 'val [' in text and 'test [' in text and text.count(' 4/4, ') == 2
-
-
-def on_terminal(monkeypatch, draw):
-    """What a function draws on a terminal of 80 columns."""
-    monkeypatch.setenv('COLUMNS', '80')
-    controller, terminal = pty.openpty()
-    with open(terminal, 'w') as stream:
-        monkeypatch.setattr(sys, 'stderr', stream)
-        draw()
-        stream.flush()
-        monkeypatch.undo()
-        text = os.read(controller, 100_000).decode()
-        while not text.endswith('\n'):  # the terminal hands on what was written piece by piece
-            text += os.read(controller, 100_000).decode()
-    os.close(controller)
-    return text
-
-
-def test_bar_on_a_terminal_is_one_line_redrawn_every_interval(monkeypatch):
-    def draw():
-        bar = LoopBar('train', 100, interval=25)
-        for _ in range(100):
-            time.sleep(0.001)  # millions of steps per second would need a wider terminal
-            if bar.is_due():
-                bar.draw('loss 0.5')
-        bar.close()
-
-    text = on_terminal(monkeypatch, draw)
-    drawings = [part for part in text.replace('\n', '').split('\r') if 'train' in part]
-    assert len(drawings) == 5  # empty, 25, 50, 75, 100
-    assert text.count('\n') == 1
-    assert all(len(part.replace('\x1b[K', '')) <= 80 for part in drawings)
-
-
-def test_only_the_main_process_draws(tmp_path, monkeypatch):
-    stream = io.StringIO()
-    monkeypatch.setattr(sys, 'stderr', stream)
-    torch.distributed.init_process_group('fake', store=FakeStore(), rank=1, world_size=2)
-    try:
-        hook = ProgressBarHook()
-        for stage in ('before_train', 'after_train', 'before_val', 'after_val', 'before_test', 'after_test'):
-            getattr(hook, stage)(None)
-        for stage in ('after_train_iter', 'after_val_iter', 'after_test_iter'):
-            getattr(hook, stage)(None, 0)
-    finally:
-        torch.distributed.destroy_process_group()
-    assert stream.getvalue() == ''
+# A pretrained backbone
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The toolbox's AP against pycocotools on the same predictions; counting people; finding nobody."""
+"""MMPose's AP against pycocotools on the same predictions; counting people; no detections."""
 
 import json
 
@@ -21,7 +21,7 @@ def annotations(tmp_path_factory):
 
 
 def noisy_predictions(coco, generator):
-    """True joints, moved; some people left out, some twice."""
+    """True joints with noise; some people are missing, some duplicated."""
     samples = []
     for image in coco.imgs.values():
         truth = coco.imgToAnns[image['id']]
@@ -69,10 +69,10 @@ def test_ap_equals_pycocotools(annotations, tmp_path):
         assert ours[f'coco/{name}'] == pytest.approx(expected, abs=1e-6)
 
 
-def test_finding_nobody_scores_zero(annotations):
+def test_no_detections_score_zero(annotations):
     metric = build(annotations)
-    nobody = dict(keypoints=np.zeros((0, 17, 2)), keypoint_scores=np.zeros((0, 17)), bbox_scores=np.zeros(0))
-    metric.process({}, [dict(id=[1], img_id=1, pred_instances=nobody, gt_instances={})])
+    empty = dict(keypoints=np.zeros((0, 17, 2)), keypoint_scores=np.zeros((0, 17)), bbox_scores=np.zeros(0))
+    metric.process({}, [dict(id=[1], img_id=1, pred_instances=empty, gt_instances={})])
     assert metric.evaluate(1)['coco/AP'] == 0
 
 

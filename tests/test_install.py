@@ -1,4 +1,4 @@
-"""What `make install` and `pip install -e .` rest on. Nothing is installed here: make tells what it would do."""
+"""The files behind `make install` and `pip install -e .`. Nothing is installed: make prints what it would do."""
 
 from __future__ import annotations
 
@@ -79,11 +79,11 @@ def test_metadata_has_the_licence_and_the_introduction_of_the_readme(metadata):
     assert '![' not in description and '## ' not in description
 
 
-def test_every_room_is_packaged(checkout):
+def test_every_folder_is_packaged(checkout):
     code = "import setuptools; setuptools.setup = lambda **kwargs: print(*kwargs['packages']); import setup"
     run = subprocess.run([sys.executable, '-c', code], cwd=checkout, capture_output=True, text=True, check=True)
-    rooms = {path.parent.name for path in (ROOT / 'rnnpose_plugin').glob('*/__init__.py')}
-    assert set(run.stdout.split()) == {'rnnpose_plugin', *(f'rnnpose_plugin.{room}' for room in rooms)}
+    folders = {path.parent.name for path in (ROOT / 'rnnpose_plugin').glob('*/__init__.py')}
+    assert set(run.stdout.split()) == {'rnnpose_plugin', *(f'rnnpose_plugin.{folder}' for folder in folders)}
 
 
 def test_requirements_are_pinned_there_and_nowhere_else():
@@ -102,7 +102,7 @@ def test_install_takes_mmpose_without_its_dependencies(checkout):
 
 
 @needs_make
-def test_install_is_redone_when_what_it_depends_on_changes(checkout):
+def test_install_is_repeated_when_its_dependencies_change(checkout):
     stamp = re.search(r'^touch (\S+)$', run_make(checkout, '--dry-run', 'install').stdout, re.MULTILINE).group(1)
     assert run_make(checkout, '--question', 'install').returncode == 1
     (checkout / stamp).parent.mkdir()

@@ -1,4 +1,4 @@
-"""tools/publish.py: what is kept, what is refused, and that a model takes the small file."""
+"""tools/publish.py: what is kept, what is refused, and that a model loads the published file."""
 
 import hashlib
 import io
@@ -80,19 +80,19 @@ WEIGHT = {'w': torch.ones(1)}
     [
         (None, "checkpoint 'in.pth' does not exist"),
         (b'PK half', 'in.pth is cut off'),
-        (b'\x80\x67 a pickle of an unknown protocol', 'in.pth is no checkpoint'),
-        (archive(), 'in.pth is no checkpoint'),
-        (saved({'a': 1}), 'in.pth is no checkpoint: no weights'),
-        (saved(dict(state_dict={}, meta=dict(cfg='a = 1'))), 'in.pth is no checkpoint: no weights'),
+        (b'\x80\x67 a pickle of an unknown protocol', 'in.pth is not a checkpoint'),
+        (archive(), 'in.pth is not a checkpoint'),
+        (saved({'a': 1}), 'in.pth is not a checkpoint: no weights'),
+        (saved(dict(state_dict={}, meta=dict(cfg='a = 1'))), 'in.pth is not a checkpoint: no weights'),
         (saved(WEIGHT), 'in.pth does not say with which config'),
         (saved(dict(state_dict=WEIGHT, meta=None)), 'in.pth does not say with which config'),
         (
             saved(dict(state_dict={'w': torch.tensor([1, torch.nan])})),
-            'weight w is not finite: the training went astray',
+            'weight w is not finite: the training diverged',
         ),
     ],
 )
-def test_bad_files_are_told_in_one_sentence(tmp_path, monkeypatch, content, error):
+def test_bad_files_are_refused_in_one_sentence(tmp_path, monkeypatch, content, error):
     monkeypatch.chdir(tmp_path)
     if content is not None:
         Path('in.pth').write_bytes(content)
@@ -101,9 +101,9 @@ def test_bad_files_are_told_in_one_sentence(tmp_path, monkeypatch, content, erro
     assert not Path('out.pth').exists()
 
 
-def test_folders_are_told_of(tmp_path):
+def test_folders_that_do_not_exist_or_are_given_as_files_are_refused(tmp_path):
     checkpoint_of(WEIGHT, tmp_path / 'in.pth')
-    with pytest.raises(FileNotFoundError, match='there is no folder .*gone to write out.pth to; make it first'):
+    with pytest.raises(FileNotFoundError, match='the folder .*gone of out.pth does not exist; make it first'):
         publish(str(tmp_path / 'in.pth'), str(tmp_path / 'gone' / 'out.pth'))
     with pytest.raises(IsADirectoryError, match='is a folder; name a file in it'):
         publish(str(tmp_path), str(tmp_path / 'out.pth'))
@@ -116,7 +116,7 @@ def test_the_tool_says_one_sentence(tmp_path):
     assert 'Traceback' not in done.stderr
 
 
-def test_a_model_takes_it_back(tmp_path):
+def test_a_model_loads_it(tmp_path):
     init_default_scope('mmpose')
     head = Config.fromfile(ROOT / 'configs' / 'rnnpose_context_crowdbench.py').model.head
     large, small = MODELS.build(head), MODELS.build(head)

@@ -1,9 +1,11 @@
-"""A run resumed from the checkpoint of any iteration ends as the unbroken one: trainings by mmengine's Runner."""
+"""A run resumed from the checkpoint of any iteration equals the uninterrupted one, with MMEngine's Runner."""
 
 from __future__ import annotations
 
 import os
 import random
+import re
+import signal
 import subprocess
 import sys
 from itertools import count
@@ -13,15 +15,15 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.hooks import EMAHook, Hook
+from mmengine.hooks import EMAHook, Hook, LoggerHook
 from mmengine.model import BaseModel
-from mmengine.runner import Runner
+from mmengine.runner import Runner, find_latest_checkpoint
 from torch import nn
 from torch.utils.data import Dataset
 
-from rnnpose_plugin.compat import cpu_model_wrapper, end_cpu_process, init_cpu_process_group
-from rnnpose_plugin.engine import CheckpointFitHook, ProgressBarHook, SeedEpochHook, SyncedSaveHook
+from rnnpose_plugin.engine import CheckpointFitHook, InterruptHook, SeedEpochHook, SyncedSaveHook
 from rnnpose_plugin.engine.seed_epoch_hook import mix_seed
+from rnnpose_plugin.runtime.cpu_processes import cpu_model_wrapper, end_cpu_process, init_cpu_process_group
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN_NUMBER = count()
@@ -64,7 +66,7 @@ class NoisyModel(BaseModel):
 
 
 class Recorder(Hook):
-    """Notes what happens after each iteration, epoch and validation."""
+    """Records each iteration, epoch and validation."""
 
     priority = 'LOWEST'
 
@@ -138,17 +140,17 @@ def assert_equal(first, second, path=''):
 
 
 @pytest.fixture(scope='module', params=[0, 1], ids=['no worker', 'one worker'])
-def unbroken(request, tmp_path_factory):
-    """An unbroken run with a checkpoint after each iteration: work directory, events, number of workers."""
-    work_dir = tmp_path_factory.mktemp('unbroken')
+def uninterrupted(request, tmp_path_factory):
+    """A run with a checkpoint after each iteration: work directory, events, number of workers."""
+    work_dir = tmp_path_factory.mktemp('uninterrupted')
     recorder = Recorder()
     make_runner(work_dir, recorder, workers=request.param).train()
     return work_dir, recorder.events, request.param
 
 
 @pytest.mark.parametrize('done', [1, 3, LENGTH, LENGTH + 1, 2 * LENGTH - 1, 2 * LENGTH, 3 * LENGTH])
-def test_resumed_run_ends_as_the_unbroken_one(unbroken, tmp_path, done):
-    work_dir, events, workers = unbroken
+def test_resumed_run_equals_the_uninterrupted_one(uninterrupted, tmp_path, done):
+    work_dir, events, workers = uninterrupted
     recorder = Recorder()
     resume_from = dict(load_from=str(work_dir / f'iter_{done}.pth'), resume=True)
     runner = make_runner(tmp_path, recorder, workers=workers, **resume_from)
@@ -163,18 +165,18 @@ def test_resumed_run_ends_as_the_unbroken_one(unbroken, tmp_path, done):
 
 
 @pytest.mark.parametrize(('parts', 'waiting'), [(1, []), (5, []), (2, [1]), (3, [2, 1])])
-def test_gradients_that_no_checkpoint_keeps_are_told_of(tmp_path, capsys, parts, waiting):
-    """Epochs of 5 iterations; nothing waits at the end of all, where the engine steps with what there is."""
+def test_a_warning_about_gradients_that_no_checkpoint_keeps(tmp_path, capsys, parts, waiting):
+    """Epochs of 5 iterations; at the end of the training MMEngine steps with all gradients there are."""
     wrapper = dict(optimizer=dict(type='Adam', lr=0.1), accumulative_counts=parts)
     make_runner(tmp_path, optim_wrapper=wrapper).train()
-    told = [line for line in capsys.readouterr().out.splitlines() if 'wait for their step' in line]
-    expected = [f'the gradients of {number} batches wait' for number in waiting]
-    assert len(told) == len(expected) and all(words in line for words, line in zip(expected, told))
+    warnings = [line for line in capsys.readouterr().out.splitlines() if 'accumulated gradients' in line]
+    expected = [f'the accumulated gradients of {number} batches' for number in waiting]
+    assert len(warnings) == len(expected) and all(words in line for words, line in zip(expected, warnings))
 
 
-def test_unbroken_run_is_what_it_should_be(unbroken):
-    """Otherwise the runs might agree on something wrong."""
-    work_dir, events, _ = unbroken
+def test_events_of_the_uninterrupted_run(uninterrupted):
+    """Otherwise the runs might agree on wrong results."""
+    work_dir, events, _ = uninterrupted
     kinds = (['iteration'] * LENGTH + ['epoch', 'validation']) * EPOCHS
     assert [event[0] for event in events] == kinds
     iterations = [event for event in events if event[0] == 'iteration']
@@ -189,22 +191,22 @@ def test_unbroken_run_is_what_it_should_be(unbroken):
     )
 
 
-def test_mmengine_begins_the_epoch_again(unbroken, tmp_path):
-    """Why the loop exists; if this fails mmengine has been corrected."""
-    work_dir, _, workers = unbroken
+def test_mmengine_starts_the_epoch_again(uninterrupted, tmp_path):
+    """The reason for the loop; if this fails, MMEngine has been corrected."""
+    work_dir, _, workers = uninterrupted
     recorder = Recorder()
     resume_from = dict(load_from=str(work_dir / 'iter_13.pth'), resume=True)
     make_runner(tmp_path, recorder, workers=workers, loop='EpochBasedTrainLoop', **resume_from).train()
     assert [event[3] for event in recorder.events if event[0] == 'iteration'] == list(range(LENGTH))
 
 
-def test_bar_and_log_of_a_resumed_run(unbroken, tmp_path, capsys):
-    work_dir, _, workers = unbroken
+def test_a_resumed_run_logs_what_it_skips_and_the_time_left(uninterrupted, tmp_path, capsys):
+    work_dir, _, workers = uninterrupted
     resume_from = dict(load_from=str(work_dir / 'iter_8.pth'), resume=True)
-    make_runner(tmp_path, ProgressBarHook(), workers=workers, log_level='INFO', **resume_from).train()
-    printed = capsys.readouterr()
-    assert ' 7/7, ' in printed.err
-    assert 'epoch 2: leaving out 3 of 5 iterations, done already' in printed.out
+    make_runner(tmp_path, LoggerHook(interval=1), workers=workers, log_level='INFO', **resume_from).train()
+    printed = capsys.readouterr().out
+    assert 'epoch 2: skipping 3 of 5 iterations, done before' in printed
+    assert re.search(r'Epoch\(train\) +\[3\]\[4/5\].* eta: ', printed)
 
 
 def test_every_iteration_has_its_own_seed():
@@ -213,7 +215,7 @@ def test_every_iteration_has_its_own_seed():
     assert len(seeds) == 10 * len(numbers)
 
 
-def test_the_epochs_own_seed_is_what_it_was():
+def test_the_epochs_own_seed_has_not_changed():
     assert [mix_seed(0, 0, 0), mix_seed(3, 1, 2)] == [2968811710, 1620210449]
 
 
@@ -224,8 +226,8 @@ def resume_with_batches_of_one(work_dir, tmp_path, name, *hooks):
     return make_runner(tmp_path, *hooks, batch_size=1, load_from=str(work_dir / name), resume=True)
 
 
-def test_another_length_is_refused_in_the_middle_of_an_epoch(unbroken, tmp_path):
-    runner = resume_with_batches_of_one(unbroken[0], tmp_path, 'iter_8.pth')
+def test_another_length_is_refused_in_the_middle_of_an_epoch(uninterrupted, tmp_path):
+    runner = resume_with_batches_of_one(uninterrupted[0], tmp_path, 'iter_8.pth')
     with pytest.raises(ValueError, match=r'after 3 of 5 iterations of epoch 2, and an epoch has 10 now; .*batch size'):
         runner.train()
 
@@ -241,7 +243,7 @@ def test_another_length_is_counted_from_the_start_of_an_epoch(tmp_path, capsys, 
     iterations = [event for event in recorder.events if event[0] == 'iteration']
     assert [event[1:4] for event in iterations] == [(1 + i // 10, 10 + i, i % 10) for i in range(20)]
     assert runner.optim_wrapper._inner_count == runner.iter == 30  # by which gradients are accumulated
-    assert 'an epoch has 10 iterations now' in capsys.readouterr().out
+    assert 'an epoch has 10 iterations now, not 5' in capsys.readouterr().out
     # Written at the last iteration of epoch 1, the checkpoint by iterations has that epoch's end still before it.
     assert recorder.events[0][:2] == (('iteration', 1) if by_epoch else ('epoch', 0))
 
@@ -253,21 +255,36 @@ def on_each_process(folder):
     assert init_cpu_process_group('pytorch')
     rank = torch.distributed.get_rank()
 
-    def run(name, **kwargs):
+    def run(name, *hooks, **kwargs):
         wrapper = Config(dict(model_wrapper_cfg=cpu_model_wrapper()))
         # No workers: beside gloo's threads a fork can, rarely, leave a worker waiting for a lock for ever.
-        runner = make_runner(Path(folder, name), launcher='pytorch', workers=0, batch_size=1, cfg=wrapper, **kwargs)
+        settings = dict(launcher='pytorch', workers=0, batch_size=1, cfg=wrapper)
+        runner = make_runner(Path(folder, name), *hooks, **settings, **kwargs)
         runner.train()
         ema = next(hook for hook in runner.hooks if isinstance(hook, EMAHook)).ema_model
         torch.save((runner.model.module.state_dict(), ema.state_dict()), f'{folder}/{name}_{rank}.pth')
 
-    run('unbroken')
+    run('uninterrupted')
     for done in (3, LENGTH, 12):
-        run(f'from_{done}', load_from=f'{folder}/unbroken/iter_{done}.pth', resume=True)
+        run(f'from_{done}', load_from=f'{folder}/uninterrupted/iter_{done}.pth', resume=True)
     run('by_epoch', checkpoint=dict(type='CheckpointHook', interval=1))
     iterations = dict(train_cfg=dict(by_epoch=False, max_iters=4), log_processor=dict(by_epoch=False))
     run('iterations', checkpoint=dict(type='CheckpointHook', interval=3, by_epoch=False), **iterations)
+    # Saving averages the buffers, so only runs that save at the same iterations end with the same weights.
+    for name, plan in (('interrupted', {}), ('interrupted_by_epoch', dict(type='CheckpointHook', interval=1))):
+        with pytest.raises(KeyboardInterrupt):
+            run(name, InterruptHook(), SignalFromOneProcess(), checkpoint=plan)
+        assert find_latest_checkpoint(f'{folder}/{name}').endswith('iter_3.pth')
+        run(name, resume=True, checkpoint=plan)
     end_cpu_process()
+
+
+class SignalFromOneProcess(Hook):
+    """The second process is terminated in the second iteration; the first one learns of it before the third."""
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.rank == 1 and runner.iter == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 @pytest.fixture(scope='module')
@@ -284,30 +301,30 @@ def final(folder, name, rank):
     return torch.load(folder / f'{name}_{rank}.pth')
 
 
-@pytest.mark.parametrize('name', ['unbroken', 'by_epoch', 'iterations'])
+@pytest.mark.parametrize('name', ['uninterrupted', 'by_epoch', 'iterations', 'interrupted_by_epoch'])
 def test_two_processes_hold_the_same_weights_averages_and_statistics(two_processes, name):
     (weights, averages), (other_weights, other_averages) = (final(two_processes, name, rank) for rank in (0, 1))
     assert_equal(weights, other_weights)
     assert_equal(averages, other_averages)
     assert not torch.equal(weights['last.weight'], averages['module.last.weight'])
-    assert_equal(averages['module.scale'], weights['scale'])  # what EMAHook saves, and so what is tested later
+    assert_equal(averages['module.scale'], weights['scale'])  # saved by EMAHook, and so tested later
 
 
 def test_average_over_two_processes_follows_its_formula(two_processes):
     """Computed again from the weights that each checkpoint holds: those of iterations 1, 3, 5, ... are taken in."""
-    weights = [saved(two_processes / 'unbroken', i)['ema_state_dict']['module.last.weight'] for i in range(1, 16)]
+    weights = [saved(two_processes / 'uninterrupted', i)['ema_state_dict']['module.last.weight'] for i in range(1, 16)]
     average = weights[0]
     for step in range(2, EPOCHS * LENGTH, 2):
         average = 0.9 * average + 0.1 * weights[step]
-    found = final(two_processes, 'unbroken', 0)[1]['module.last.weight']
+    found = final(two_processes, 'uninterrupted', 0)[1]['module.last.weight']
     torch.testing.assert_close(found, average, rtol=1e-5, atol=1e-7)  # float32, seven steps
 
 
-@pytest.mark.parametrize('name', ['from_3', f'from_{LENGTH}', 'from_12'])
-def test_two_resumed_processes_end_as_the_unbroken_ones(two_processes, name):
+@pytest.mark.parametrize('name', ['from_3', f'from_{LENGTH}', 'from_12', 'interrupted'])
+def test_two_resumed_processes_equal_the_uninterrupted_ones(two_processes, name):
     for rank in (0, 1):
-        assert_equal(final(two_processes, name, rank), final(two_processes, 'unbroken', rank))
-    assert_equal(saved(two_processes / name), saved(two_processes / 'unbroken'))
+        assert_equal(final(two_processes, name, rank), final(two_processes, 'uninterrupted', rank))
+    assert_equal(saved(two_processes / name), saved(two_processes / 'uninterrupted'))
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""Rules about the code itself: which files may know the framework, what public docstrings say, what imports do."""
+"""Rules about the code itself: imports between folders, public docstrings, sizes."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = sorted((ROOT / 'rnnpose_plugin').rglob('*.py'))
+PROJECTS = sorted((ROOT / 'projects').rglob('*.py'))
 FRAMEWORK = {'mmengine', 'mmpose', 'mmcv', 'mmdet'}
 
 
@@ -24,36 +25,64 @@ def modules_imported(path):
             yield node.module.split('.')[0]
 
 
-def siblings_imported(path):
+def local_imports(path):
+    """What a file imports by relative imports, as paths of modules or folders of the package."""
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.level == 1:
-            yield path.parent / f'{node.module}.py'
+        if isinstance(node, ast.ImportFrom) and node.level:
+            folder = path.parents[node.level - 1]
+            for name in [node.module.replace('.', '/')] if node.module else [alias.name for alias in node.names]:
+                module = folder / f'{name}.py'
+                yield module if module.exists() else folder / name
 
 
 PLAIN = [path for path in PACKAGE if (ast.get_docstring(ast.parse(path.read_text())) or '').startswith('Plain torch')]
 
 
-def test_the_maths_is_there_and_says_so():
-    names = 'conv_lstm heatmap_lstm first_lstm second_lstm matching training_sequence view_merging ae_refinement'
-    names += ' chunked_backprop'
-    assert set(names.split()) <= {path.stem for path in PLAIN}
-
-
 @pytest.mark.parametrize('path', PLAIN, ids=lambda path: path.stem)
 def test_plain_torch_does_not_import_the_framework(path):
     assert not FRAMEWORK & set(modules_imported(path))
-    assert set(siblings_imported(path)) <= set(PLAIN)
+    assert set(local_imports(path)) <= set(PLAIN)
 
 
-@pytest.mark.parametrize('path', [p for p in PACKAGE if p.parent.name in ('models', 'codecs')], ids=lambda p: p.stem)
-def test_models_import_nothing_of_the_engine(path):
-    imports = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
-    assert not [node.module for node in imports if node.module and 'engine' in node.module.split('.')]
+@pytest.mark.parametrize('path', PACKAGE, ids=lambda path: path.stem)
+def test_the_package_never_imports_projects_or_tools(path):
+    assert not {'projects', 'tools', 'tests'} & set(modules_imported(path))
 
 
-def test_rooms_are_one_level_deep_and_none_is_called_utils():
+PLAIN_NAMES = """ae_refinement chunked_backprop conv_lstm first_lstm global_context heatmap_lstm matching second_lstm
+training_sequence view_merging"""
+
+
+def test_the_method_itself_is_plain_torch():
+    assert set(PLAIN_NAMES.split()) <= {path.stem for path in PLAIN if path.parent.name == 'models'}
+
+
+@pytest.mark.parametrize('path', [path for path in PACKAGE if path.parent.name == 'models'], ids=lambda path: path.stem)
+def test_models_import_nothing_of_engine_and_runtime(path):
+    assert not {'engine', 'runtime'} & {name for module in local_imports(path) for name in module.parts}
+
+
+def test_folders_are_one_level_deep_and_none_is_called_utils():
     assert all(len(path.relative_to(ROOT / 'rnnpose_plugin').parts) <= 2 for path in PACKAGE)
     assert not [path for path in PACKAGE if path.stem in ('utils', 'helpers', 'common', 'misc')]
+
+
+def function_lines(path):
+    """(name, number of lines without the docstring) of every function and method, nested ones too."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            doc = node.body[0] if ast.get_docstring(node) else None
+            yield node.name, node.end_lineno - node.lineno + 1 - (doc.end_lineno - doc.lineno + 1 if doc else 0)
+
+
+@pytest.mark.parametrize('path', PACKAGE + PROJECTS, ids=lambda path: f'{path.parent.name}.{path.stem}')
+def test_modules_have_at_most_300_lines_and_functions_40(path):
+    assert len(path.read_text().splitlines()) <= 300
+    assert not [(name, lines) for name, lines in function_lines(path) if lines > 40]
+
+
+def test_the_package_has_at_most_8000_lines():
+    assert sum(len(path.read_text().splitlines()) for path in PACKAGE) <= 8000
 
 
 def public_definitions(path):
@@ -86,9 +115,14 @@ def documented(docstring):
 
 
 DEFINITIONS = [(path.stem, *definition) for path in PACKAGE for definition in public_definitions(path)]
+PROJECT_DEFINITIONS = [(path.stem, *definition) for path in PROJECTS for definition in public_definitions(path)]
 
 
-@pytest.mark.parametrize('stem, name, function, holder', DEFINITIONS, ids=[f'{d[0]}.{d[1]}' for d in DEFINITIONS])
+@pytest.mark.parametrize(
+    'stem, name, function, holder',
+    DEFINITIONS + PROJECT_DEFINITIONS,
+    ids=[f'{d[0]}.{d[1]}' for d in DEFINITIONS + PROJECT_DEFINITIONS],
+)
 def test_documented_arguments_are_the_signatures(stem, name, function, holder):
     docstring = ast.get_docstring(holder)
     assert docstring, f'{name} has no docstring'
@@ -113,7 +147,7 @@ wanted = {
     MODELS: ['RecurrentPoseHead', 'StackedFeatures', 'HungarianHeatmapLoss', 'StopLoss', 'RunningFeatureNorm',
              'StackedAEHead', 'TrainableAEHead', 'FreezableBottomupPoseEstimator', 'CrowdHourglassAENet',
              'LoadableSwinTransformer'],
-    HOOKS: ['ChunkedBackpropHook', 'SeedEpochHook', 'InvalidLossHook', 'CheckpointFitHook', 'ProgressBarHook',
+    HOOKS: ['ChunkedBackpropHook', 'SeedEpochHook', 'InterruptHook', 'InvalidLossHook', 'CheckpointFitHook',
             'SyncedSaveHook'],
     LOOPS: ['ResumableEpochLoop'],
     TRANSFORMS: ['CopyPasteOcclusion', 'InstanceHeatmapMask', 'LoadPoseImage', 'PackPoseScales', 'SmallGroups'],

@@ -1,6 +1,6 @@
 """torchrun, with its errors in one sentence: ``python tools/dist_run.py TORCHRUN_OPTIONS SCRIPT ARGUMENTS``.
 
-Each process tells its own error; torchrun would add a traceback of its own for every one.
+Each process reports its own error; torchrun would add a traceback for each of them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def main() -> None:
         sys.exit(f'error: process {rank} was killed by {name}, so all were stopped; SIGKILL is often a lack of memory')
     except SignalException as error:
         sys.exit(128 + error.sigval)
-    except RuntimeError as error:  # the processes do not find together
+    except RuntimeError as error:  # the processes do not connect
         sys.exit(f'error: {" ".join(str(error).split())}; set another PORT, or MASTER_ADDR to the address of node 0')
 
 

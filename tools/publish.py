@@ -1,4 +1,4 @@
-"""Make a small file of a checkpoint, to be handed out: ``python tools/publish.py CHECKPOINT OUT``."""
+"""Make a checkpoint small enough to publish: ``python tools/publish.py CHECKPOINT OUT``."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from rnnpose_plugin.runtime.publish import publish
 
 def main() -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(description='Weights in float16 and what testing needs, nothing of the training.')
-    parser.add_argument('checkpoint', help='what tools/train.py wrote')
+    parser = argparse.ArgumentParser(description='Keep the weights, in float16, and what testing needs.')
+    parser.add_argument('checkpoint', help='a checkpoint of tools/train.py')
     parser.add_argument('out', help='the file to write')
     args = parser.parse_args()
     with one_sentence_errors():

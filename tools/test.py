@@ -7,7 +7,7 @@ import argparse
 from mmengine import dump
 from mmengine.dist import is_main_process
 
-from rnnpose_plugin.compat import end_cpu_process
+from rnnpose_plugin.runtime.cpu_processes import end_cpu_process
 from rnnpose_plugin.runtime.errors import one_sentence_errors
 from rnnpose_plugin.runtime.launch import add_shared_arguments, build_runner, load_config, prepare_test
 
@@ -18,7 +18,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('checkpoint', help='checkpoint file, or the folder of a training: its last checkpoint')
     parser.add_argument('--dump', metavar='FILE.pkl', help='save all predictions')
     parser.add_argument('--out', metavar='FILE.json', help='save the metrics')
-    parser.add_argument('--show-dir', help='save pictures of the predictions here, inside the log folder of the run')
+    parser.add_argument('--show-dir', help='folder for images of the predictions, inside the log folder of the run')
     add_shared_arguments(parser)
     return parser.parse_args()
 

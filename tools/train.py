@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from rnnpose_plugin.compat import end_cpu_process
+from rnnpose_plugin.runtime.cpu_processes import end_cpu_process
 from rnnpose_plugin.runtime.errors import one_sentence_errors
 from rnnpose_plugin.runtime.launch import add_shared_arguments, build_runner, load_config, prepare_training
 
@@ -17,7 +17,7 @@ def parse_args() -> argparse.Namespace:
         nargs='?',
         const='auto',
         metavar='CHECKPOINT',
-        help='go on from this checkpoint, or from the last one in the work directory',
+        help='resume from this checkpoint, or from the last one in the work directory',
     )
     parser.add_argument('--amp', action='store_true', help='train with automatic mixed precision')
     parser.add_argument(

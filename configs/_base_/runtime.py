@@ -27,6 +27,7 @@ env_cfg = dict(
 )
 randomness = dict(seed=0)
 
+# TensorBoard instead of the JSON file: --cfg-options visualizer.vis_backends.0.type=TensorboardVisBackend
 vis_backends = [dict(type='LocalVisBackend')]
 visualizer = dict(type='PoseLocalVisualizer', vis_backends=vis_backends, name='visualizer')
 log_processor = dict(type='LogProcessor', window_size=50, by_epoch=True, num_digits=6)

@@ -21,8 +21,8 @@ from mmpose.registry import DATASETS, METRICS, MODELS
 from torch.nn import Module
 
 from rnnpose_plugin.engine.checkpoint_fit_hook import refuse_misfit, refuse_other_normalisation
-from rnnpose_plugin.runtime.check_data import check_config
 from rnnpose_plugin.runtime.checkpoint_file import check_checkpoint_file
+from rnnpose_plugin.runtime.checks import check_config
 from rnnpose_plugin.runtime.launch import check_options, read_config
 
 # What says which pictures and people a data set holds.

@@ -1,11 +1,10 @@
-"""Hooks and the train loop: what happens around the model while it trains."""
+"""Hooks and the training loop."""
 
 from .checkpoint_fit_hook import CheckpointFitHook
 from .chunk_hook import ChunkedBackpropHook
 from .curriculum import GrowSequenceHook
 from .interrupt_hook import InterruptHook
 from .invalid_loss_hook import InvalidLossHook
-from .progress_bar_hook import ProgressBarHook
 from .resumable_loop import ResumableEpochLoop
 from .seed_epoch_hook import SeedEpochHook, seed_worker
 from .synced_save_hook import SyncedSaveHook
@@ -16,7 +15,6 @@ __all__ = [
     'GrowSequenceHook',
     'InterruptHook',
     'InvalidLossHook',
-    'ProgressBarHook',
     'ResumableEpochLoop',
     'SeedEpochHook',
     'SyncedSaveHook',

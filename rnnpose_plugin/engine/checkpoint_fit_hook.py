@@ -1,4 +1,7 @@
-"""Refuse a checkpoint that does not fit the model, or was trained on pictures prepared in another way."""
+"""Refuse a checkpoint that does not fit the model, or was trained with another normalisation of the images.
+
+MMEngine loads both without an error: the model then has random weights, or gets images unlike those it was trained on.
+"""
 
 from __future__ import annotations
 
@@ -18,17 +21,17 @@ from torch.nn import Module
 class CheckpointFitHook(Hook):
     """Raise a ``ValueError`` when weights are missing or have other shapes; superfluous weights only warn.
 
-    mmengine loads with ``strict=False``: it logs a mismatch and goes on with random weights. The weights are
-    loaded here once as a trial, by torch itself, so that the model's own conversions of old checkpoints take part.
+    MMEngine loads with ``strict=False``: it logs a mismatch and continues with random weights. This hook loads the
+    weights once as a trial, by torch itself, so that the model's own conversions of old checkpoints apply.
 
-    Checkpoints note how pictures were normalised, which is no weight and would be lost; those that do, such as
-    ``tools/convert_checkpoint.py``'s, are refused by a model whose ``data_preprocessor`` does otherwise.
+    It also writes the normalisation of the images into each checkpoint, as ``tools/convert_checkpoint.py`` does, and
+    refuses a checkpoint whose normalisation differs from that of the model's ``data_preprocessor``.
     """
 
     priority = 'VERY_HIGH'  # before EMAHook exchanges the weights of the checkpoint with the averaged ones
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Try the checkpoint on the model; mmengine loads it for good after this.
+        """Try the checkpoint on the model, before MMEngine loads it.
 
         Args:
             runner (Runner): The runner of the training, validation or testing process.
@@ -43,7 +46,7 @@ class CheckpointFitHook(Hook):
             )
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Note how pictures are normalised.
+        """Add the normalisation of the images.
 
         Args:
             runner (Runner): The runner of the training process.
@@ -54,7 +57,7 @@ class CheckpointFitHook(Hook):
             checkpoint['meta']['data_preprocessor'] = normalisation
 
     def before_run(self, runner: Runner) -> None:
-        """Before a training, try a pretrained backbone's weights too, which mmengine loads as loosely a moment later.
+        """Before a training, also try a pretrained backbone's weights, which MMEngine then loads as loosely.
 
         Args:
             runner (Runner): The runner of the training, validation or testing process.
@@ -73,10 +76,10 @@ def refuse_misfit(model: Module, checkpoint: dict, source: str, prefix: str = ''
     """Load weights as a trial and raise a ``ValueError`` if some are missing or have other shapes.
 
     Args:
-        model (Module): What the weights are for; it takes those that fit.
+        model (Module): Gets the weights that fit.
         checkpoint (dict): What was read from the file.
         source (str): The file, for the message.
-        prefix (str): Only weights whose names begin so are meant, without it. Defaults to ''.
+        prefix (str): Of the weights to load; it is removed from their names. Defaults to ''.
 
     Returns:
         list[str]: Names of weights that the model does not use.
@@ -94,10 +97,10 @@ def refuse_misfit(model: Module, checkpoint: dict, source: str, prefix: str = ''
 
 
 def state_dict_of(checkpoint: object, source: str) -> OrderedDict:
-    """The weights in what was read from a file, without the prefix that a wrapper for several devices gives them.
+    """The weights of a checkpoint, without the prefix that a wrapper for several devices adds.
 
     Args:
-        checkpoint (object): A checkpoint or, as mmengine takes it, too, a bare state dict.
+        checkpoint (object): A checkpoint or, as MMEngine also accepts, a bare state dict.
         source (str): The file, for the message.
 
     Returns:
@@ -108,7 +111,7 @@ def state_dict_of(checkpoint: object, source: str) -> OrderedDict:
     """
     state_dict = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, dict) else None
     if not isinstance(state_dict, dict) or not any(hasattr(value, 'shape') for value in state_dict.values()):
-        raise ValueError(f'{source} is no checkpoint: no weights in it; give a file that CheckpointHook wrote')
+        raise ValueError(f'{source} is not a checkpoint: no weights in it; give a file that CheckpointHook wrote')
     stripped = OrderedDict((re.sub(r'^module\.', '', name), value) for name, value in state_dict.items())
     # The version of each module, by which it decides whether to convert old names.
     stripped._metadata = getattr(state_dict, '_metadata', OrderedDict())
@@ -116,11 +119,11 @@ def state_dict_of(checkpoint: object, source: str) -> OrderedDict:
 
 
 def refuse_other_normalisation(model: Module, checkpoint: dict, source: str) -> None:
-    """Raise a ``ValueError`` if the checkpoint notes another normalisation of pictures than the model's.
+    """Raise a ``ValueError`` if the normalisation of images in the checkpoint is not the model's.
 
     Args:
         model (Module): An estimator; without a ``data_preprocessor`` that normalises, nothing is compared.
-        checkpoint (dict): What was read from the file; without a note, nothing is compared.
+        checkpoint (dict): What was read from the file; without a normalisation in it, nothing is compared.
         source (str): The file, for the message.
     """
     noted, own = (checkpoint.get('meta') or {}).get('data_preprocessor') or {}, _normalisation(model) or {}
@@ -130,7 +133,7 @@ def refuse_other_normalisation(model: Module, checkpoint: dict, source: str) -> 
         theirs, ours = (', '.join(f'{key}={part[key]}' for key in different) for part in (noted, own))
         options = ' '.join(f'model.data_preprocessor.{key}={noted[key]}'.replace(' ', '') for key in different)
         raise ValueError(
-            f'checkpoint {source} was trained on pictures normalised with {theirs}, and these would be with {ours}; '
+            f'checkpoint {source} was trained on images normalised with {theirs}, but the config has {ours}; '
             f'give --cfg-options {options}'
         )
 
@@ -166,7 +169,7 @@ def _try_to_load(model, state_dict: OrderedDict):
     fitting = OrderedDict((name, value) for name, value in state_dict.items() if name not in reshaped)
     fitting._metadata = state_dict._metadata
     missing, superfluous = model.load_state_dict(fitting, strict=False)
-    # mmengine does not ask for these counters either: checkpoints older than torch 0.4.1 have none.
+    # MMEngine does not require these counters either: checkpoints older than torch 0.4.1 have none.
     missing = [name for name in missing if name not in reshaped and 'num_batches_tracked' not in name]
     return missing, superfluous, reshaped
 

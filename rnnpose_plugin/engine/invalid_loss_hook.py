@@ -1,4 +1,4 @@
-"""Stop a training whose loss or weights are no longer finite numbers, before anything bad is saved."""
+"""Stop a training whose loss or weights are no longer finite, before they are saved."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from mmpose.registry import HOOKS
 class InvalidLossHook(Hook):
     """Raise a ``FloatingPointError`` that names the iteration, the bad losses, the images and the cure.
 
-    mmengine's ``CheckInvalidLossHook`` stops as well, but says nothing of these.
+    It follows MMDetection's ``CheckInvalidLossHook``, whose message names none of these and which lets the bad weights
+    be saved. Without it a training continues with NaN to its end.
 
     Args:
-        interval (int): Iterations between two looks at the loss; each look waits once for the accelerator.
+        interval (int): Iterations between two checks of the loss; each waits once for the accelerator.
             Defaults to 1.
     """
 
@@ -29,25 +30,25 @@ class InvalidLossHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
     ) -> None:
-        """Look at the loss of this iteration.
+        """Check the loss of this iteration.
 
         Args:
             runner (Runner): The runner of the training process.
             batch_idx (int): Index of the batch in the epoch.
             data_batch (dict, optional): The batch; its data samples name the images.
-            outputs (dict, optional): The losses. ``loss`` is the sum of all others, so one look at it is enough.
+            outputs (dict, optional): The losses. ``loss`` is the sum of all others, so checking it is enough.
         """
         if not self.every_n_train_iters(runner, self.interval) or _is_finite(outputs['loss']):
             return
         bad = {name: torch.as_tensor(value).detach() for name, value in outputs.items() if not _is_finite(value)}
         entries = ', '.join(f'{name}={float(value)}' for name, value in bad.items())
         raise FloatingPointError(
-            f'the loss is no finite number at iteration {runner.iter + 1}, epoch '
+            f'the loss is not finite at iteration {runner.iter + 1}, epoch '
             f'{runner.epoch + 1} ({entries}), images {_image_names(data_batch)}; {_cure(runner)}'
         )
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Refuse to save weights that are no finite numbers: the last update may have spoilt them after a good loss.
+        """Refuse to save weights that are not finite: the last update may have spoilt them after a finite loss.
 
         Args:
             runner (Runner): The runner of the training process.
@@ -56,7 +57,7 @@ class InvalidLossHook(Hook):
         bad = [name for name, value in checkpoint['state_dict'].items() if not _is_finite(value)]
         if bad:
             raise FloatingPointError(
-                f'{len(bad)} weights are no finite numbers after iteration {runner.iter} '
+                f'{len(bad)} weights are not finite after iteration {runner.iter} '
                 f'({", ".join(bad[:3])}), so they are not saved; {_cure(runner)}'
             )
 

@@ -1,4 +1,4 @@
-"""A training by epochs that can be resumed between any two iterations."""
+"""A training by epochs that can be resumed after any iteration."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ LENGTH = 'iterations_per_epoch'  # kept in the message hub, and so in every chec
 
 @LOOPS.register_module()
 class ResumableEpochLoop(EpochBasedTrainLoop):
-    """mmengine's loop by epochs, which a resumed run enters where the checkpoint was written.
+    """MMEngine's loop by epochs, which resumes at the iteration of the checkpoint.
 
-    mmengine's own begins the epoch again. This one loads and leaves out the batches that are done, so that the workers'
-    random states advance as before, and seeds python, numpy and torch before each batch, so that what an iteration
-    draws is a pure function of (``randomness.seed``, rank, epoch, iteration). A run resumed from any checkpoint then
-    gives the weights of the unbroken one, bit for bit on a CPU, whatever the number of processes: no random state is
-    kept. Beside it are needed SeedEpochHook, with the two settings it asks for, and SyncedSaveHook.
+    MMEngine's own starts the epoch again. This one loads and skips the batches that are done, so that the workers'
+    random states advance as before, and seeds python, numpy and torch before each batch, so that the random numbers of
+    an iteration are a pure function of (``randomness.seed``, rank, epoch, iteration). A run resumed from any
+    checkpoint then gives the weights of the uninterrupted one, bit for bit on a CPU, for any number of processes: no
+    random state is saved. It needs SeedEpochHook, with that hook's two settings, and SyncedSaveHook.
 
-    A checkpoint of an epoch's last iteration is older than what ends the epoch (schedulers by epoch, validation); a run
-    resumed from it ends the epoch first.
+    A checkpoint by iterations of an epoch's last iteration is written before the epoch ends (schedulers by epoch,
+    validation); a run resumed from it ends the epoch first.
 
     Its arguments are those of ``EpochBasedTrainLoop``.
     """
 
     def run(self) -> torch.nn.Module:
-        """Train, from where the checkpoint was written if there is one.
+        """Train, from the iteration of the checkpoint if there is one.
 
         Returns:
             Module: The model.
@@ -41,41 +41,41 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
         return super().run()
 
     def run_epoch(self) -> None:
-        """Run what is left of one epoch."""
+        """Run the rest of one epoch."""
         length = len(self.dataloader)
         done = self._iter - self._epoch * length
         if done:
-            self.runner.logger.info(f'epoch {self._epoch + 1}: leaving out {done} of {length} iterations, done already')
+            self.runner.logger.info(f'epoch {self._epoch + 1}: skipping {done} of {length} iterations, done before')
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()
-        # Nothing need be loaded of an epoch that only has to be ended.
+        # An epoch that only has to be ended needs no data.
         first, batches = (0, self.dataloader) if done < length else (length, [])
         for index, batch in zip(self._seeded_from(first), batches):
             if index >= done:
                 self.run_iter(index, batch)
-        self._warn_of_waiting_gradients()
+        self._warn_of_lost_gradients()
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
 
     def _seeded_from(self, first: int) -> Iterator[int]:
-        """Indices of iterations, each seeded before it is given, that is, before its batch is loaded."""
+        """Indices of iterations; each is seeded before its batch is loaded."""
         for index in count(first):
             set_random_seed(mix_seed(self.runner.seed, self.runner.rank, self._epoch, index))
             yield index
 
-    def _warn_of_waiting_gradients(self) -> None:
-        """Where the epoch ends between two steps of the optimizer; no checkpoint keeps gradients."""
+    def _warn_of_lost_gradients(self) -> None:
+        """When the epoch ends between two steps of the optimizer: no checkpoint keeps gradients."""
         parts = self.runner.optim_wrapper._accumulative_counts
         if self._iter % parts and self._iter < self._max_iters:
             self.runner.logger.warning(
-                f'epoch {self._epoch + 1} ends while the gradients of {self._iter % parts} batches wait for their step '
-                f'(accumulative_counts={parts}); a run resumed from its checkpoint goes on without them'
+                f'epoch {self._epoch + 1} ends with the accumulated gradients of {self._iter % parts} batches '
+                f'(accumulative_counts={parts}); a run resumed from its checkpoint continues without them'
             )
 
     def _fit_to_length(self) -> None:
-        """Bring the iteration into the epoch's range when an epoch has become longer or shorter since the checkpoint.
+        """Correct the number of the iteration when the length of an epoch has changed since the checkpoint.
 
-        That happens with another batch size or number of processes. mmengine keeps the old number then.
+        That happens with another batch size or number of processes; MMEngine keeps the old number.
         """
         length = len(self.dataloader)
         before = self.runner.message_hub.get_info(LENGTH, length)
@@ -85,12 +85,12 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
         if 0 < done < before:
             raise ValueError(
                 f'the checkpoint was written after {done} of {before} iterations of epoch {self._epoch + 1}, and an '
-                f'epoch has {length} now; resume with as many processes, the batch size and the data of then, or from '
+                f'epoch has {length} now; resume with the same number of processes, batch size and data, or from '
                 "an epoch's checkpoint"
             )
         self._iter = (self._epoch + (done == before)) * length
         self.runner.optim_wrapper.initialize_count_status(self.runner.model, self._iter, self._max_iters)
         self.runner.logger.warning(
-            f'an epoch has {length} iterations now, other than when the checkpoint was written: it goes on as '
+            f'an epoch has {length} iterations now, not {before} as in the checkpoint: it continues at '
             f'iteration {self._iter}'
         )

@@ -1,4 +1,4 @@
-"""Randomness that depends on the seed, the rank and the epoch alone, so that a resumed run repeats the unbroken one."""
+"""Random numbers that depend only on seed, rank and epoch, so that a resumed run repeats the uninterrupted one."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from mmpose.registry import HOOKS
 class SeedEpochHook(Hook):
     """Seed python, numpy and torch at the start of every training epoch.
 
-    mmengine stores no random state in a checkpoint. With this hook the state at the start of an epoch is a pure
-    function of (``randomness.seed``, rank, epoch), and ``--resume`` from the checkpoint of an epoch continues as the
-    unbroken run would have. Whatever a validation draws in between has no effect. Two settings are needed beside it:
+    MMEngine saves no random state in a checkpoint. With this hook the state at the start of an epoch is a pure function
+    of (``randomness.seed``, rank, epoch), and ``--resume`` from the checkpoint of an epoch continues as the
+    uninterrupted run would have. Random numbers of a validation have no effect. It needs two settings:
 
     - ``randomness = dict(seed=...)``: the order of the images comes from the sampler, whose seed is fixed when the
       training starts, before a checkpoint is read.
     - ``worker_init_fn=dict(type='seed_worker')`` in the training data loader, see :func:`seed_worker`.
 
-    ResumableEpochLoop adds a seed for every iteration. An iteration-based loop is one long epoch: it is seeded once, at
+    ResumableEpochLoop adds a seed for every iteration. An iteration-based loop is a single epoch: it is seeded once, at
     its start.
     """
 
     priority = 'VERY_HIGH'  # before any hook that draws a random number
 
     def before_train(self, runner: Runner) -> None:
-        """Warn about workers that outlive an epoch: their random state cannot be restored.
+        """Warn about persistent workers: their random state cannot be restored.
 
         Args:
             runner (Runner): The runner of the training process.
         """
         if getattr(runner.train_dataloader, 'persistent_workers', False):
             runner.logger.warning(
-                'A resumed run will see other augmentations than an unbroken one: set '
+                'A resumed run will see other augmentations than an uninterrupted one: set '
                 'train_dataloader.persistent_workers=False to make them equal.'
             )
 
@@ -63,13 +63,12 @@ def mix_seed(seed: int, rank: int, epoch: int, iteration: int | None = None) -> 
     Returns:
         int: A number from 0 to 2**32 - 1.
     """
-    # From 1 on, as numpy takes a missing number for a 0.
+    # From 1 on, as numpy treats a missing number as 0.
     numbers = [seed, rank, epoch] if iteration is None else [seed, rank, epoch, iteration + 1]
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
-# Registered at mmengine's root: Runner.build_dataloader looks the name up there, and calls the function with the
-# worker's id and the other keys of its own dict only. Without ``worker_init_fn`` it takes
+# Registered at MMEngine's root, where Runner.build_dataloader looks the name up. Without ``worker_init_fn`` it uses
 # ``mmengine.dataset.default_worker_init_fn``, which gives a worker the same seed in every epoch, so that every epoch
 # repeats the first one's augmentations (mmengine 0.10.7, runner.py build_dataloader, dataset/utils.py).
 @FUNCTIONS.register_module()

@@ -1,4 +1,4 @@
-"""Average the processes' buffers before they are saved."""
+"""Average the buffers over all processes before they are saved."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ from mmengine.hooks import CheckpointHook, SyncBuffersHook
 from mmengine.runner import Runner
 from mmpose.registry import HOOKS
 
+from .interrupt_hook import InterruptHook
+
 
 @HOOKS.register_module()
 class SyncedSaveHook(SyncBuffersHook):
-    """mmengine's SyncBuffersHook, in time for EMAHook and for checkpoints in the middle of an epoch.
+    """MMEngine's SyncBuffersHook, but before EMAHook and also for checkpoints within an epoch.
 
-    Each process has its own running statistics, and a checkpoint holds those of the main process only. mmengine
-    averages them when an epoch has ended: a run of several processes resumed in the middle of one would go on with
-    others than the unbroken run, and EMAHook, which copies them after each iteration, would save the main process's.
+    Each process has its own running statistics, and a checkpoint holds only those of the main process. MMEngine
+    averages them at the end of an epoch: a run of several processes resumed within an epoch would continue with other
+    statistics than the uninterrupted run, and EMAHook, which copies them after each iteration, would save the main
+    process's.
     """
 
-    priority = 'HIGH'  # before EMAHook takes the buffers in and before CheckpointHook saves them
+    priority = 'HIGH'  # before EMAHook copies the buffers and before CheckpointHook saves them
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
@@ -34,7 +37,8 @@ class SyncedSaveHook(SyncBuffersHook):
             all_reduce_params(runner.model.buffers(), op='mean')
 
     def _is_saved(self, runner: Runner) -> bool:
-        return any(
+        stops = any(isinstance(hook, InterruptHook) and hook.stops_after(runner) for hook in runner.hooks)
+        return stops or any(
             self.every_n_train_iters(runner, hook.interval, hook.save_begin)
             or (hook.save_last and self.is_last_train_iter(runner))
             for hook in runner.hooks

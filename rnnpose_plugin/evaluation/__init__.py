@@ -1,4 +1,4 @@
-"""Evaluation: what the toolbox's CocoMetric does not say."""
+"""Metrics that MMPose's CocoMetric lacks: AP without detections, the number of people, AP by crowding."""
 
 from .coco_metric import BottomupCocoMetric
 from .person_count import PersonCountMetric

@@ -1,3 +1,5 @@
+"""COCO's keypoint metric for models that may detect no people."""
+
 from __future__ import annotations
 
 from mmengine.logging import print_log
@@ -9,10 +11,10 @@ NAMES = ('AP', 'AP .5', 'AP .75', 'AP (M)', 'AP (L)', 'AR', 'AR .5', 'AR .75', '
 
 @METRICS.register_module()
 class BottomupCocoMetric(CocoMetric):
-    """The toolbox's CocoMetric, but a model that finds nobody scores 0 instead of raising.
+    """MMPose's CocoMetric, but a model without detections scores 0 instead of raising.
 
-    COCO's ``loadRes`` cannot read an empty list of results, and a recurrent decoder may well find nobody in the first
-    epochs. Arguments and every other result are the toolbox's own.
+    COCO's ``loadRes`` cannot read an empty list of results, and a recurrent decoder may detect no people in the first
+    epochs. Arguments and all other results are those of CocoMetric.
     """
 
     def compute_metrics(self, results: list) -> dict[str, float]:
@@ -26,5 +28,5 @@ class BottomupCocoMetric(CocoMetric):
         """
         if any(len(prediction['keypoints']) for prediction, _ in results):
             return super().compute_metrics(results)
-        print_log(f'Nobody was found in any of {len(results)} images, so AP and AR are 0.', 'current', level=30)
+        print_log(f'No people were detected in {len(results)} images, so AP and AR are 0.', 'current', level=30)
         return {name: 0.0 for name in NAMES}

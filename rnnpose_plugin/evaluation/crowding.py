@@ -1,4 +1,7 @@
-"""COCO's figures for people who stand alone, touch or cover each other; counts; how far poses agree with the truth.
+"""COCO's AP by crowding (alone, touching, overlapping people), counts of people, and agreement of poses with the truth.
+
+The comparison of two models (``projects/compare``) reports them; of the package, only PersonCountMetric uses a part.
+They are here because they extend the COCO evaluation and hold for any bottom-up model.
 
 Plain numpy and pycocotools on COCO's own records: ``truth`` is the content of an annotation file, ``detections`` are
 the results that COCO's ``loadRes`` reads, each with ``image_id``, ``category_id``, ``keypoints`` (3 * K numbers) and
@@ -20,15 +23,15 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from scipy.optimize import linear_sum_assignment
 
-# A person's crowding is the highest IoU of its box with another person's of the picture; a band holds its upper end.
-# OCHuman's "moderate" and "hard" are the last two.
+# A person's crowding is the highest IoU of its box with another person's box in the image. A band includes its upper
+# end. OCHuman's "moderate" and "hard" are the last two.
 BAND_ENDS = (0.3, 0.5, 0.75, 1.0)
 BANDS = ('0-0.3', '0.3-0.5', '0.5-0.75', '0.75-1')
 FIGURES = ('AP', 'AP50', 'AP75', 'AP(M)', 'AP(L)', 'AR', 'AR50', 'AR75', 'AR(M)', 'AR(L)')
 
 
 def is_person(annotation: dict) -> bool:
-    """Whether an annotation is a person who counts: with a labelled joint, and no crowd region.
+    """Whether an annotation is a person to detect: with a labelled joint, and not a crowd region.
 
     Args:
         annotation (dict): COCO's.
@@ -40,16 +43,16 @@ def is_person(annotation: dict) -> bool:
 
 
 def read_truth(path: str, image_ids: Iterable[int]) -> dict:
-    """The part of an annotation file that belongs to some pictures.
+    """The part of an annotation file for some images.
 
     Args:
         path (str): COCO's JSON.
-        image_ids (Iterable[int]): which pictures.
+        image_ids (Iterable[int]): of the images.
 
     Returns:
-        dict: ``images``, ``annotations`` and ``categories``. What COCO's evaluation reads and other data sets leave out
-        is filled in: ``num_keypoints``, ``area`` as 0.53 of the box, as the toolbox does, and unlabelled joints for
-        people without ``keypoints``, who crowd others and are ignored like all people without a labelled joint.
+        dict: ``images``, ``annotations`` and ``categories``. Fields that COCO's evaluation reads and other data sets
+        lack are added: ``num_keypoints``; ``area`` as 0.53 of the box, as in MMPose; unlabelled joints for people
+        without ``keypoints``, who crowd others and are ignored like all people without a labelled joint.
     """
     content, wanted = json.loads(Path(path).read_text(encoding='utf-8')), set(image_ids)
     annotations = [dict(a) for a in content['annotations'] if a['image_id'] in wanted]
@@ -64,13 +67,13 @@ def read_truth(path: str, image_ids: Iterable[int]) -> dict:
 
 
 def highest_ious(boxes: np.ndarray) -> np.ndarray:
-    """How much each box is overlapped by the one that overlaps it most.
+    """The highest IoU of each box with another box.
 
     Args:
         boxes (np.ndarray): (n, 4), x, y, width, height in pixels.
 
     Returns:
-        np.ndarray: (n,), IoU in [0, 1]; 0 for a box alone.
+        np.ndarray: (n,), IoU in [0, 1]; 0 for a single box.
     """
     if len(boxes) < 2:
         return np.zeros(len(boxes))
@@ -81,14 +84,14 @@ def highest_ious(boxes: np.ndarray) -> np.ndarray:
 
 
 def crowding(truth: dict) -> dict[int, float]:
-    """How crowded each person stands. Crowd regions are nobody; people without a labelled joint crowd others.
+    """The crowding of each person. Crowd regions are not people; people without a labelled joint crowd others.
 
     Args:
         truth (dict): see above.
 
     Returns:
-        dict[int, float]: the highest IoU of a person's box with another person's of its picture, by annotation id, for
-        those who count (:func:`is_person`).
+        dict[int, float]: the highest IoU of a person's box with another person's box in the image, by annotation id,
+        for people to detect (:func:`is_person`).
     """
     ious = {}
     for group in people_by_image(truth, counted=False).values():
@@ -110,7 +113,7 @@ def band_of(iou: float) -> int:
 
 
 def people_by_image(truth: dict, counted: bool = True) -> dict[int, list[dict]]:
-    """The people of each picture that has some.
+    """The people of each image that has any.
 
     Args:
         truth (dict): see above.
@@ -135,10 +138,10 @@ def coco_figures(
         truth (dict): see above.
         detections (Sequence[dict]): see above; there may be none.
         sigmas (Sequence[float]): K, of the OKS.
-        image_ids (Sequence[int], optional): only these pictures. Defaults to None, all of the truth.
+        image_ids (Sequence[int], optional): only these images. Defaults to None, all of them.
 
     Returns:
-        dict[str, float | None]: ``FIGURES`` in [0, 1]; None where there is nobody to be found.
+        dict[str, float | None]: ``FIGURES`` in [0, 1]; None without people to detect.
     """
     with redirect_stdout(io.StringIO()):
         coco = _as_coco(dict(truth, annotations=[dict(annotation) for annotation in truth['annotations']]))
@@ -158,9 +161,9 @@ def coco_figures(
 def figures_by_band(truth: dict, detections: Sequence[dict], sigmas: Sequence[float]) -> list[dict]:
     """AP and AR of the people of each band.
 
-    People of other bands are ignored, as COCO ignores crowd regions: a pose that fits one of them counts neither way
-    (a pose that fits people of both is matched with the band's own first). Whatever fits nobody counts against every
-    band with a person in the picture; pictures without one are left out.
+    People of other bands are ignored, as COCO ignores crowd regions: a pose that matches one of them is neither a true
+    nor a false positive (the band's own people are matched first). An unmatched pose is a false positive of each band
+    with a person in the image; images without one are not evaluated.
 
     Args:
         truth (dict): see above.
@@ -168,15 +171,15 @@ def figures_by_band(truth: dict, detections: Sequence[dict], sigmas: Sequence[fl
         sigmas (Sequence[float]): K, of the OKS.
 
     Returns:
-        list[dict]: for each of ``BANDS`` its name as ``band``, the number of its ``people`` and of their ``pictures``,
-        ``AP``, ``AP50``, ``AP75`` and ``AR``, None where there is nobody.
+        list[dict]: for each of ``BANDS`` its name as ``band``, the numbers of its ``people`` and of their images
+        (``pictures``), ``AP``, ``AP50``, ``AP75`` and ``AR``, None without people.
     """
     bands = {person: band_of(iou) for person, iou in crowding(truth).items()}
     rows = []
     for index, name in enumerate(BANDS):
         inside = [a for a in truth['annotations'] if bands.get(a['id']) == index]
         images = {person['image_id'] for person in inside}
-        # COCOeval ignores whom num_keypoints says to be without a joint, and takes its OKS by the joints all the same.
+        # COCOeval ignores people with num_keypoints 0, but computes their OKS from all joints.
         others = dict(num_keypoints=0)
         annotations = [a if bands.get(a['id']) == index else {**a, **others} for a in truth['annotations']]
         figures = coco_figures(dict(truth, annotations=annotations), detections, sigmas, list(images))
@@ -186,14 +189,14 @@ def figures_by_band(truth: dict, detections: Sequence[dict], sigmas: Sequence[fl
 
 
 def count_confusion(true: Sequence[int], found: Sequence[int]) -> np.ndarray:
-    """How often so many people were found where so many are.
+    """Confusion matrix of the number of people.
 
     Args:
-        true (Sequence[int]): people of each picture.
-        found (Sequence[int]): poses in each picture.
+        true (Sequence[int]): people of each image.
+        found (Sequence[int]): poses of each image.
 
     Returns:
-        np.ndarray: (highest true + 1, highest found + 1), numbers of pictures.
+        np.ndarray: (highest true + 1, highest found + 1), numbers of images.
     """
     matrix = np.zeros((max(true, default=0) + 1, max(found, default=0) + 1), dtype=int)
     np.add.at(matrix, (np.asarray(true, dtype=int), np.asarray(found, dtype=int)), 1)
@@ -201,23 +204,23 @@ def count_confusion(true: Sequence[int], found: Sequence[int]) -> np.ndarray:
 
 
 def best_count_threshold(true: Sequence[int], scores: Sequence[Sequence[float]]) -> tuple[float, float]:
-    """The score below which poses should be dropped so that the count is right for the most pictures.
+    """The score threshold for which the number of poses is right in the most images.
 
     Args:
-        true (Sequence[int]): people of each picture.
-        scores (Sequence[Sequence[float]]): of the poses of each picture.
+        true (Sequence[int]): people of each image.
+        scores (Sequence[Sequence[float]]): of the poses of each image.
 
     Returns:
-        tuple[float, float]: the lowest such score, 0 if all poses are kept, more than any score if none is, and the
-        share of pictures with the right count.
+        tuple[float, float]: the lowest such threshold, 0 to keep all poses, above all scores to keep none; and the
+        share of images with the right number.
     """
-    # A picture is right for thresholds above its score number n + 1 and up to its score number n.
-    ranked = [sorted(of_picture, reverse=True) for of_picture in scores]
-    pairs = [(n, of_picture) for n, of_picture in zip(true, ranked) if len(of_picture) >= n]
-    lows = np.array([of_picture[n] if len(of_picture) > n else -np.inf for n, of_picture in pairs])
-    highs = np.array([of_picture[n - 1] if n else np.inf for n, of_picture in pairs])
-    levels = sorted({score for of_picture in ranked for score in of_picture})
-    # A finite number above all, as JSON has no infinity.
+    # An image is right for thresholds above its score number n + 1 and up to its score number n.
+    ranked = [sorted(of_image, reverse=True) for of_image in scores]
+    pairs = [(n, of_image) for n, of_image in zip(true, ranked) if len(of_image) >= n]
+    lows = np.array([of_image[n] if len(of_image) > n else -np.inf for n, of_image in pairs])
+    highs = np.array([of_image[n - 1] if n else np.inf for n, of_image in pairs])
+    levels = sorted({score for of_image in ranked for score in of_image})
+    # Above all scores, but finite, as JSON has no infinity.
     thresholds = [0.0, *levels, levels[-1] + 1 if levels else 1.0]
     right = [int(((lows < t) & (t <= highs)).sum()) for t in thresholds]
     best = int(np.argmax(right))
@@ -228,7 +231,7 @@ def oks_matrix(people: Sequence[dict], poses: Sequence[dict], sigmas: Sequence[f
     """COCO's object keypoint similarity of all people with all poses.
 
     Args:
-        people (Sequence[dict]): annotations of a picture, each with a labelled joint.
+        people (Sequence[dict]): annotations of an image, each with a labelled joint.
         poses (Sequence[dict]): its detections.
         sigmas (Sequence[float]): K.
 
@@ -246,10 +249,10 @@ def oks_matrix(people: Sequence[dict], poses: Sequence[dict], sigmas: Sequence[f
 
 
 def agreement(people: Sequence[dict], poses: Sequence[dict], sigmas: Sequence[float]) -> tuple[float, dict[int, int]]:
-    """How well the poses of a picture are its people: the OKS of the best pairs, less 1 for each surplus pose.
+    """Agreement of the poses of an image with its people: the OKS of the best pairs, less 1 for each surplus pose.
 
     Args:
-        people (Sequence[dict]): the picture's, each with a labelled joint.
+        people (Sequence[dict]): annotations of the image, each with a labelled joint.
         poses (Sequence[dict]): its detections.
         sigmas (Sequence[float]): K.
 

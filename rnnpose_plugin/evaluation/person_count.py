@@ -1,3 +1,5 @@
+"""The number of people detected and annotated, in total and per image."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -10,10 +12,10 @@ from .crowding import is_person
 
 @METRICS.register_module()
 class PersonCountMetric(BaseMetric):
-    """How many people were found, and how many there are.
+    """The number of people detected, and of people annotated.
 
-    A true person is an annotation with a labelled joint that is no crowd region, which is what the decoder is trained
-    to count. Where annotators left people out (OCHuman), ``found`` may rightly exceed ``true``.
+    Annotated people are those with a labelled joint, without crowd regions: the decoder is trained to count them. Where
+    annotators left people out (OCHuman), ``found`` may rightly exceed ``true``.
 
     Args:
         **kwargs: those of ``mmengine.evaluator.BaseMetric``.
@@ -39,10 +41,10 @@ class PersonCountMetric(BaseMetric):
             self.results.append((len(sample['pred_instances']['keypoints']), true))
 
     def compute_metrics(self, results: list[tuple[int, int]]) -> dict[str, float]:
-        """Sum up.
+        """Sum over images.
 
         Args:
-            results (list[tuple[int, int]]): found and true count of each image.
+            results (list[tuple[int, int]]): detected and annotated people of each image.
 
         Returns:
             dict[str, float]: ``found`` and ``true``, totals; ``count_error``, the mean over images of |found - true|.

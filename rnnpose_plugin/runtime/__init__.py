@@ -1,1 +1,1 @@
-"""What the command-line tools share: reading a config, checking the input, starting a run, reporting an error."""
+"""Shared by the command-line tools: reading a config, checks before a run, starting it, errors, checkpoint files."""

@@ -13,22 +13,26 @@ from mmengine.config import Config
 from mmpose.datasets.datasets.base import BaseCocoStyleDataset
 from mmpose.registry import DATASETS
 
-from .check_views import check_test_time_views
+from .check_views import paths_to_model
 
 COCO_HINT = 'use a file in the format of COCO keypoints, such as person_keypoints_train2017.json'
 
-# What the toolbox's data sets read of every entry, beside keypoints and bbox.
+# What MMPose's data sets read of every entry, beside keypoints and bbox.
 FIELDS = {'images': {'id', 'file_name', 'width', 'height'}, 'annotations': {'id', 'image_id', 'category_id'}}
 
 
 def check_annotation_file(path: str, num_keypoints: int, image_dir: str | None = None, training: bool = False) -> None:
-    """Read a COCO-style annotation file and refuse what would fail, or silently spoil a training, later.
+    """Read a COCO-style annotation file and refuse what would later fail, or silently spoil a training.
 
     Args:
         path (str): The JSON file.
         num_keypoints (int): Number K of keypoints of the model; each ``keypoints`` needs 3 * K numbers.
         image_dir (str, optional): Folder of the images. With it every image of the file has to exist.
         training (bool): Whether the file is trained on and so needs at least one usable person. Defaults to False.
+
+    Raises:
+        ValueError: if it is not JSON in COCO's format, or an annotation is wrong.
+        FileNotFoundError: if it, or one of its images, does not exist.
     """
     data = _read_json(path)
     images, annotations = _parts(data, path)
@@ -50,14 +54,17 @@ def check_annotation_file(path: str, num_keypoints: int, image_dir: str | None =
         _check_images_exist(images, image_dir, path)
 
 
-def check_config(cfg: Config, training: bool) -> None:
-    """Check every data set that a run with this config will read.
+def check_data(cfg: Config, training: bool) -> None:
+    """Check every data set that a run with this config reads.
 
     Args:
         cfg (Config): The config.
-        training (bool): True for ``tools/train.py`` (training and validation data), False for ``tools/test.py``.
+        training (bool): True for training and validation data, False for test data.
+
+    Raises:
+        ValueError: for the first annotation that is wrong.
+        FileNotFoundError: for an annotation file or an image that does not exist.
     """
-    check_test_time_views(cfg, ('val',) if training else ('test',))
     model_k = cfg.model.get('head', {}).get('num_keypoints')
     for name in ('train', 'val') if training else ('test',):
         loader = cfg.get(f'{name}_dataloader')
@@ -73,7 +80,7 @@ def check_config(cfg: Config, training: bool) -> None:
 
 
 def leaf_datasets(dataset_cfg: dict) -> Iterator[dict]:
-    """The data sets that read an annotation file, inside whatever wrappers (concatenated, repeated, combined).
+    """The data sets that read an annotation file, inside all wrappers (concatenated, repeated, combined).
 
     Args:
         dataset_cfg (dict): Config of a data set or of a wrapper.
@@ -81,16 +88,14 @@ def leaf_datasets(dataset_cfg: dict) -> Iterator[dict]:
     Yields:
         dict: Config of one data set.
     """
-    inner = dataset_cfg.get('datasets', [dataset_cfg['dataset']] if 'dataset' in dataset_cfg else [])
-    for cfg in inner:
-        yield from leaf_datasets(cfg)
-    if 'ann_file' in dataset_cfg:
-        yield dataset_cfg
+    for leaf, _, _ in paths_to_model(dataset_cfg):
+        if 'ann_file' in leaf:
+            yield leaf
 
 
 def _check_dataset(dataset_cfg: dict, model_k: int | None, training: bool) -> None:
-    # Built by the toolbox itself, so that data_root, data_prefix and metainfo are joined as in the run; in its scope,
-    # as that of an earlier Runner of this process may be in force.
+    # Built by MMPose itself, so that data_root, data_prefix and metainfo are joined as in the run; in its scope, as an
+    # earlier Runner of this process may have left another.
     dataset = DATASETS.build(dict(dataset_cfg, lazy_init=True, pipeline=[], _scope_='mmpose'))
     if type(dataset)._load_annotations is not BaseCocoStyleDataset._load_annotations:
         return  # MPII and a few others have a format of their own
@@ -125,7 +130,7 @@ def _read_json(path: str) -> dict:
         raise FileNotFoundError(f'annotation file {path} does not exist; check data_root and ann_file') from None
     except ValueError as error:  # not JSON, or not text
         raise ValueError(
-            f'annotation file {path} is no valid JSON ({error}), cut off perhaps; fetch it again'
+            f'annotation file {path} is not valid JSON ({error}), perhaps cut off; download it again'
         ) from None
 
 
@@ -181,7 +186,7 @@ def _length(value) -> int:
 
 
 def _finite_array(people: list[dict], key: str, path: str) -> np.ndarray:
-    """All values of a key as one array; only when that fails are the annotations looked at one by one."""
+    """All values of a key as one array; the annotations are read one by one only if that fails."""
     rows = [ann[key] for ann in people]
     try:
         array = np.asarray(rows)
@@ -207,7 +212,7 @@ def _check_images_exist(images: list[dict], image_dir: str, path: str) -> None:
         folder, name = os.path.split(os.path.join(image_dir, image['file_name']))
         by_folder[folder].append(name)
     for folder, names in by_folder.items():
-        # One listing instead of 100,000 questions to a network disk.
+        # One listing instead of 100,000 look-ups on a network disk.
         present = set(os.listdir(folder)) if os.path.isdir(folder) else set()
         missing = [name for name in names if name not in present]
         if missing:

@@ -1,4 +1,4 @@
-"""Refuse settings of the Runner that would fail late, or train something else than they say."""
+"""Refuse settings of the Runner that would fail late, or train something other than they say."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 from mmengine.config import Config
 from mmengine.device import get_device
 
-# What a launcher tells each process, and how a process gets it.
+# The environment variables that a launcher sets for each process, and the command that does so.
 LAUNCHERS = {
     'pytorch': (('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT'), 'torchrun, as in tools/dist_train.sh'),
     'slurm': (
@@ -16,7 +16,7 @@ LAUNCHERS = {
     ),
     'mpi': (('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE', 'OMPI_COMM_WORLD_LOCAL_RANK'), 'mpirun'),
 }
-# Where it says how many processes there are. Another launcher may have been at work around this one.
+# The variable with the number of processes, by launcher: another launcher may have started this one.
 SIZES = {'pytorch': 'WORLD_SIZE', 'slurm': 'SLURM_NTASKS', 'mpi': 'OMPI_COMM_WORLD_SIZE'}
 
 
@@ -43,8 +43,8 @@ def _check_launcher(launcher: str) -> None:
     missing = [name for name in names if name not in os.environ]
     if missing:
         raise ValueError(
-            f'--launcher {launcher} is for processes started by {starter}, but {missing[0]} is not set; start it so, '
-            'or leave --launcher out'
+            f'--launcher {launcher} is for processes started by {starter}, but {missing[0]} is not set; start it '
+            'with that, or leave --launcher out'
         )
     if launcher == 'mpi' and get_device() == 'cpu':
         raise ValueError(
@@ -68,8 +68,8 @@ def _check_activation_checkpointing(cfg: Config) -> None:
         part = name.split('.')[0]
         if part not in ('backbone', 'neck'):
             raise ValueError(
-                f'activation_checkpointing names {name!r}, which is not trained through its forward, so nothing would '
-                'be saved; name parts of the backbone or the neck only'
+                f'activation_checkpointing names {name!r}, which is not trained through its forward, so no memory '
+                'would be saved; name parts of the backbone or the neck only'
             )
         if part == 'backbone' and cfg.model.get('freeze_backbone'):
             raise ValueError(
@@ -79,7 +79,7 @@ def _check_activation_checkpointing(cfg: Config) -> None:
 
 
 def _check_sync_bn(cfg: Config) -> None:
-    # One process has nothing to synchronise: mmengine and the toolbox ignore both settings there.
+    # A single process has nothing to synchronise: MMEngine and MMPose ignore both settings there.
     if cfg.get('launcher', 'none') == 'none' or get_device() != 'cpu':
         return
     for setting, value in (('sync_bn', cfg.get('sync_bn')), ('model.use_syncbn', cfg.model.get('use_syncbn'))):
@@ -91,16 +91,8 @@ def _check_sync_bn(cfg: Config) -> None:
 
 
 def _check_chunks(cfg: Config) -> None:
-    """What ChunkedBackpropHook and the decoder would find out only when the training begins."""
-    kinds = _hooks(cfg)
-    passes = (cfg.model.get('head') or {}).get('feedback_passes')
-    if 'TeacherForcingHook' in kinds and passes == 0:
-        raise ValueError(
-            'TeacherForcingHook feeds the first pass of the loop, but model.head.feedback_passes is 0; take one of the '
-            'two back'
-        )
-    hook = kinds.get('ChunkedBackpropHook')
-    if hook is None or hook.get('mode') != 'step':
+    """Refuse ``mode='step'`` where ChunkedBackpropHook would refuse it only after the data are loaded."""
+    if _hooks(cfg).get('ChunkedBackpropHook', {}).get('mode') != 'step':
         return
     launcher = cfg.get('launcher', 'none')
     processes = 1 if launcher == 'none' else int(os.environ[SIZES[launcher]])
@@ -109,11 +101,12 @@ def _check_chunks(cfg: Config) -> None:
             f"ChunkedBackpropHook has mode='step', an optimizer step per chunk, and {processes} processes have "
             "different numbers of chunks; use mode='accumulate', or one process"
         )
-    chunk_size, parts = hook.get('chunk_size', 8), cfg.optim_wrapper.get('accumulative_counts', 1)
-    if isinstance(chunk_size, int) and chunk_size % parts:  # what is no number the hook refuses
+    chunk_size = (cfg.model.get('head') or {}).get('chunk_size', 8)
+    parts = cfg.optim_wrapper.get('accumulative_counts', 1)
+    if isinstance(chunk_size, int) and chunk_size % parts:  # the head refuses what is not a number
         raise ValueError(
-            f"ChunkedBackpropHook has mode='step' and chunk_size={chunk_size} people per step, which cannot be cut "
-            f'into optim_wrapper.accumulative_counts={parts} equal parts; use a chunk_size that {parts} divides'
+            f"ChunkedBackpropHook has mode='step', and model.head.chunk_size={chunk_size} people per step cannot be "
+            f'split into optim_wrapper.accumulative_counts={parts} equal parts; use a chunk_size that {parts} divides'
         )
 
 
@@ -121,18 +114,18 @@ def _check_accumulation(cfg: Config) -> None:
     parts = (cfg.get('optim_wrapper') or {}).get('accumulative_counts', 1)
     if not isinstance(parts, int) or parts < 1:
         raise ValueError(
-            f'optim_wrapper.accumulative_counts={parts!r}; it is a number of batches per step, so use 1 or more'
+            f'optim_wrapper.accumulative_counts={parts!r}; it is the number of batches per step, 1 or more'
         )
     if _hooks(cfg).get('ChunkedBackpropHook', {}).get('mode') == 'step':  # there accumulation is within a chunk
         return
-    # mmengine keeps no gradients in a checkpoint. For checkpoints by epoch ResumableEpochLoop knows how many wait.
+    # MMEngine saves no gradients. For checkpoints by epoch, ResumableEpochLoop warns of those that are lost.
     hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
     interval = hook.get('interval', -1)
     if not hook.get('by_epoch', True) and interval > 0 and interval % parts:
         raise ValueError(
-            f'default_hooks.checkpoint.interval={interval} iterations is no multiple of '
-            f'optim_wrapper.accumulative_counts={parts}, so a checkpoint would lose gradients that wait for their '
-            f'step; use a multiple of {parts}'
+            f'default_hooks.checkpoint.interval={interval} iterations is not a multiple of '
+            f'optim_wrapper.accumulative_counts={parts}, so a checkpoint would lose accumulated '
+            f'gradients; use a multiple of {parts}'
         )
 
 

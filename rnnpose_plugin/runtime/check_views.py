@@ -1,4 +1,4 @@
-"""Check that the pipelines give what flip and multi-scale testing need; the toolbox asserts it batch by batch."""
+"""Check that the pipelines give what flip and multi-scale testing need; MMPose asserts it batch by batch."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from mmpose.models import BottomupPoseEstimator
 from mmpose.models.data_preprocessors import PoseDataPreprocessor
 from mmpose.registry import DATASETS, MODELS, TRANSFORMS
 
-# Parts of the toolbox that fail on several sizes of a picture, and what mends them; PackPoseScales tells how they fail.
-MENDED_BY = {
+# Parts of MMPose that fail on several sizes of an image, and their replacements; PackPoseScales says how they fail.
+REPLACEMENTS = {
     BottomupPoseEstimator: 'FreezableBottomupPoseEstimator',
     PoseDataPreprocessor: 'PoseScalesPreprocessor',
     PackPoseInputs: 'PackPoseScales',
 }
 
-# One way of pictures to the model: the data set they come from, the metainfo in force, and all steps of the pipelines.
-Way = tuple[dict, dict | None, tuple[dict, ...]]
+# From a data set to the model: its config, the metainfo of the wrapper around it, all transforms.
+Path = tuple[dict, dict | None, tuple[dict, ...]]
 
 
 def check_test_time_views(cfg: Config, loaders: Iterable[str] = ('val', 'test')) -> None:
@@ -29,7 +29,7 @@ def check_test_time_views(cfg: Config, loaders: Iterable[str] = ('val', 'test'))
 
     Args:
         cfg (Config): The config.
-        loaders (Iterable[str]): Which data loaders to look at. Defaults to ('val', 'test').
+        loaders (Iterable[str]): Which data loaders to check. Defaults to ('val', 'test').
 
     Raises:
         ValueError: for the first thing that is missing, with its cure.
@@ -40,7 +40,7 @@ def check_test_time_views(cfg: Config, loaders: Iterable[str] = ('val', 'test'))
     num_keypoints = (cfg.model.get('head') or {}).get('num_keypoints')
     for name in loaders:
         loader = cfg.get(f'{name}_dataloader')
-        for dataset_cfg, metainfo, steps in _ways(loader['dataset']) if loader else ():
+        for dataset_cfg, metainfo, steps in paths_to_model(loader['dataset']) if loader else ():
             where = f'{name}_dataloader ({dataset_cfg.get("ann_file", dataset_cfg["type"])})'
             if test_cfg.get('flip_test', False):
                 _check_meta_key(steps, 'flip_indices', 'flip_test', where)
@@ -48,21 +48,32 @@ def check_test_time_views(cfg: Config, loaders: Iterable[str] = ('val', 'test'))
             _check_scales(steps, test_cfg.get('multiscale_test', False), where)
             if test_cfg.get('multiscale_test', False):
                 _check_meta_key(steps, 'aug_scales', 'multiscale_test', where)
-                _check_mended(cfg.model, steps, where)
+                _check_one_size_parts(cfg.model, steps, where)
 
 
-def _ways(dataset_cfg: dict, metainfo: dict | None = None, later_steps: tuple[dict, ...] = ()) -> Iterator[Way]:
-    """The ways through whatever wrappers; a wrapper's pipeline comes after and its metainfo replaces those inside."""
+def paths_to_model(
+    dataset_cfg: dict, metainfo: dict | None = None, later_steps: tuple[dict, ...] = ()
+) -> Iterator[Path]:
+    """Each data set inside all wrappers; a wrapper's pipeline comes after, and its metainfo replaces, those inside.
+
+    Args:
+        dataset_cfg (dict): Config of a data set or of a wrapper.
+        metainfo (dict, optional): Of the wrappers around it. Defaults to None.
+        later_steps (tuple[dict, ...]): Of the wrappers around it. Defaults to ().
+
+    Yields:
+        tuple[dict, dict | None, tuple[dict, ...]]: Config of the data set, the wrapper's metainfo, all transforms.
+    """
     steps = (*_flat(dataset_cfg.get('pipeline') or ()), *later_steps)
     inner = dataset_cfg.get('datasets', [dataset_cfg['dataset']] if 'dataset' in dataset_cfg else [])
     for cfg in inner:
-        yield from _ways(cfg, metainfo or dataset_cfg.get('metainfo'), steps)
+        yield from paths_to_model(cfg, metainfo or dataset_cfg.get('metainfo'), steps)
     if not inner:
         yield dataset_cfg, metainfo, steps
 
 
 def _flat(steps: Iterable[dict]) -> Iterator[dict]:
-    """All steps, those inside other steps too."""
+    """All steps, including those inside other steps."""
     for step in steps:
         if isinstance(step, (list, tuple)):
             yield from _flat(step)
@@ -72,7 +83,7 @@ def _flat(steps: Iterable[dict]) -> Iterator[dict]:
 
 
 def _class_of(cfg: dict, registry: Registry) -> type | None:
-    """What a config builds; its type is a name, in new-style configs the class itself."""
+    """The class that a config builds; its type is a name, or in new-style configs the class itself."""
     found = cfg.get('type')
     return registry.get(found) if isinstance(found, str) else found
 
@@ -83,7 +94,7 @@ def _is_kind(cfg: dict, registry: Registry, kind: type) -> bool:
 
 
 def last_step(steps: Iterable[dict], kind: type) -> BaseTransform | None:
-    """The last step of a kind, built in the toolbox's scope, as that of an earlier Runner may be in force.
+    """The last step of a kind, built in MMPose's scope, as an earlier Runner may have left another.
 
     Args:
         steps (Iterable[dict]): of a pipeline.
@@ -101,7 +112,7 @@ def _check_meta_key(steps: tuple[dict, ...], key: str, setting: str, where: str)
     if pack is None or key not in pack.meta_keys:
         given = 'has no PackPoseInputs' if pack is None else f'has meta_keys={list(pack.meta_keys)}'
         raise ValueError(
-            f'model.test_cfg.{setting}=True needs {key!r} of every picture, but the pipeline of {where} {given}; add '
+            f'model.test_cfg.{setting}=True needs {key!r} of every image, but the pipeline of {where} {given}; add '
             f'{key!r} to the meta_keys of its PackPoseInputs, or set {setting}=False'
         )
 
@@ -144,7 +155,7 @@ def _check_scales(steps: tuple[dict, ...], multiscale_test: bool, where: str) ->
     if multiscale_test and resize.resize_mode != 'fit':
         raise ValueError(
             f'model.test_cfg.multiscale_test=True, but the pipeline of {where} has resize_mode={resize.resize_mode!r}, '
-            "which rounds each scale's sides by itself so that their heatmaps do not lie over each other; use 'fit'"
+            "which rounds each scale's sides by itself so that their heatmaps are not aligned; use 'fit'"
         )
     for scale in scales or []:
         if isinstance(scale, bool) or not isinstance(scale, (int, float)) or scale <= 0:
@@ -152,20 +163,20 @@ def _check_scales(steps: tuple[dict, ...], multiscale_test: bool, where: str) ->
         size = tuple(int(side * scale) for side in resize.input_size)
         if any(side % resize.size_factor for side in size):
             raise ValueError(
-                f'aug_scales={scales} in the pipeline of {where} makes pictures of {size} px, whose sides are no '
+                f'aug_scales={scales} in the pipeline of {where} makes images of {size} px, whose sides are not '
                 f'multiples of {resize.size_factor}, the size_factor of BottomupResize; use other scales'
             )
 
 
-def _check_mended(model: dict, steps: tuple[dict, ...], where: str) -> None:
+def _check_one_size_parts(model: dict, steps: tuple[dict, ...], where: str) -> None:
     places = {
         'model': _class_of(model, MODELS),
         'model.data_preprocessor': _class_of(model.get('data_preprocessor') or {}, MODELS),
         f'the pipeline of {where}': type(last_step(steps, PackPoseInputs)),
     }
     for place, used in places.items():
-        if used in MENDED_BY:
+        if used in REPLACEMENTS:
             raise ValueError(
-                f'model.test_cfg.multiscale_test=True, but {place} has the type {used.__name__}, which takes a picture '
-                f'in one size only; use {MENDED_BY[used]} in its place, or set multiscale_test=False'
+                f'model.test_cfg.multiscale_test=True, but {place} has the type {used.__name__}, which takes an image '
+                f'in one size only; use {REPLACEMENTS[used]} in its place, or set multiscale_test=False'
             )

@@ -1,4 +1,4 @@
-"""Tell a whole checkpoint file from a damaged one without reading its weights."""
+"""Recognise missing and damaged checkpoint files without reading their weights."""
 
 from __future__ import annotations
 
@@ -10,10 +10,15 @@ from mmengine.runner import find_latest_checkpoint
 
 
 def check_checkpoint_file(path: str) -> None:
-    """Refuse a checkpoint that is missing, cut off or no checkpoint at all. Addresses with ``://`` are not looked at.
+    """Refuse a checkpoint that is missing, cut off or no checkpoint at all. URLs are not checked.
 
     Args:
         path (str): The file.
+
+    Raises:
+        IsADirectoryError: if it is a folder.
+        FileNotFoundError: if it does not exist.
+        ValueError: if it is cut off, or of another kind.
     """
     if '://' in path:
         return
@@ -28,11 +33,24 @@ def check_checkpoint_file(path: str) -> None:
     if start == b'PK':
         raise ValueError(f'checkpoint {path} is cut off, as after a full disk; use another one')
     if start[:1] != b'\x80':  # a pickle: how torch saved before 1.6
-        raise ValueError(f'{path} is no checkpoint; give a file that CheckpointHook wrote')
+        raise ValueError(f'{path} is not a checkpoint; give a file that CheckpointHook wrote')
+
+
+def check_output_folder(path: str) -> None:
+    """Refuse an output file whose folder does not exist.
+
+    Args:
+        path (str): The file to write.
+
+    Raises:
+        FileNotFoundError: if there is no such folder.
+    """
+    if not Path(path).parent.is_dir():
+        raise FileNotFoundError(f'the folder {Path(path).parent} of {Path(path).name} does not exist; make it first')
 
 
 def is_whole(path: str) -> bool:
-    """Whether a file is a complete zip archive, which is what torch saves: the index is the last thing written.
+    """Whether a file is a complete zip archive, torch's format: its index is written last.
 
     Args:
         path (str): The file.
@@ -44,10 +62,10 @@ def is_whole(path: str) -> bool:
 
 
 def last_good_checkpoint(work_dir: str | None) -> str | None:
-    """The checkpoint to go on from: the one ``last_checkpoint`` names, or the newest whole file if that is damaged.
+    """The checkpoint to resume from: the one ``last_checkpoint`` names, or the newest intact file if that is damaged.
 
     Args:
-        work_dir (str, optional): Where the run writes.
+        work_dir (str, optional): Of the run.
 
     Returns:
         str | None: Its path, None if there is none.

@@ -1,4 +1,4 @@
-"""Weights of two published hourglasses for Associative Embedding, turned into those of the toolbox's HourglassAENet.
+"""Convert published weights of two hourglasses for Associative Embedding into those of MMPose's HourglassAENet.
 
 ``mmpose0``
     MMPose 0.x, config ``hourglass_ae_coco_512x512``: four stacks of 34 channels (17 heatmaps, 17 tags). Its backbone
@@ -10,8 +10,8 @@
     The authors' https://github.com/princeton-vl/pose-ae-train (``models/posenet.py``, ``models/layers.py``,
     ``task/pose.py``): four stacks of 68 channels (17 heatmaps, 17 tags, 34 intermediate ones). The same layers by other
     names, with biases instead of batch norms. HourglassAENet always has norms (its inner hourglasses are not handed
-    ``norm_cfg``), so each is made to add a bias and no more: weight 1, mean 0, variance 1 - eps. That holds in
-    evaluation mode, that of a frozen backbone; in training mode a norm goes by its batch and the network is another.
+    ``norm_cfg``), so each is set to add only a bias: weight 1, mean 0, variance 1 - eps. That holds in evaluation
+    mode, that of a frozen backbone; in training mode a norm uses its batch and the network differs.
     Its images are RGB from 0 to 1. Another mean cannot be folded into the first convolution, whose border of zeros
     would move along, so the config's ``data_preprocessor`` has to be set; `usage` says how.
     A network trained with that repository's ``bn=True`` is refused: its norms come after the ReLU.
@@ -28,6 +28,7 @@ import torch
 from mmpose.models.backbones import HourglassAENet
 from torch import Tensor
 
+from .checkpoint_file import check_checkpoint_file, check_output_folder
 from .publish import write_checkpoint
 
 # What the images go through before the network, for PoseDataPreprocessor. Both networks want RGB.
@@ -59,12 +60,12 @@ CONFIGS = {34: 'configs/rnnpose_hg34_coco.py', 68: 'configs/rnnpose_hg_coco.py'}
 
 
 def convert_file(source_file: str, target_file: str, source: str = 'auto', force: bool = False) -> dict:
-    """Convert a checkpoint file. The target is there afterwards as a whole or, after an error, as it was before.
+    """Convert a checkpoint file. After an error the target is unchanged.
 
     Args:
-        source_file (str): what was published, or trained by that code.
+        source_file (str): a published checkpoint, or one trained by that code.
         target_file (str): what to write, for ``init_cfg=dict(type='Pretrained', prefix='backbone.')`` or ``load_from``.
-        source (str): one of `SOURCES`, or 'auto' to tell by the names in the file. Defaults to 'auto'.
+        source (str): one of `SOURCES`, or 'auto' to recognise it by the names in the file. Defaults to 'auto'.
         force (bool): replace an existing target. Defaults to False.
 
     Returns:
@@ -78,9 +79,7 @@ def convert_file(source_file: str, target_file: str, source: str = 'auto', force
     """
     if os.path.exists(target_file) and not force:
         raise FileExistsError(f'{target_file} exists already; choose another name, or --force to replace it')
-    folder = os.path.dirname(target_file) or '.'
-    if not os.path.isdir(folder):
-        raise FileNotFoundError(f'the folder {folder} does not exist; make it first')
+    check_output_folder(target_file)
     weights = read_weights(source_file)
     if source == 'auto':
         source = detect_source(weights, source_file)
@@ -91,7 +90,7 @@ def convert_file(source_file: str, target_file: str, source: str = 'auto', force
 
 
 def read_weights(path: str) -> dict[str, Tensor]:
-    """Read the tensors of a checkpoint without running any code that it may hold.
+    """Read the tensors of a checkpoint without running any code in it.
 
     Args:
         path (str): a checkpoint with a ``state_dict``, or a bare state dict.
@@ -100,17 +99,16 @@ def read_weights(path: str) -> dict[str, Tensor]:
         dict[str, Tensor]: the weights by name, without the prefixes that wrapping modules add.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it cannot be read or has no weights.
+        FileNotFoundError: if the file does not exist.
+        ValueError: if it is damaged or has no weights.
     """
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f'checkpoint {path!r} does not exist; check the path')
+    check_checkpoint_file(path)
     try:
         checkpoint = torch.load(path, map_location='cpu', weights_only=True)
     except Exception as error:  # a damaged file breaks the unpickler in any way
         raise ValueError(
-            f'{path} cannot be read ({type(error).__name__}): it is cut off, no checkpoint of torch, or holds '
-            'other objects beside weights; fetch it again, or save its state_dict alone'
+            f'{path} cannot be read ({type(error).__name__}): it is damaged or holds other objects than weights; '
+            'download it again, or save only its state_dict'
         ) from error
     weights = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, dict) else None
     if not isinstance(weights, dict) or not weights or not all(isinstance(v, Tensor) for v in weights.values()):
@@ -125,7 +123,7 @@ def read_weights(path: str) -> dict[str, Tensor]:
 
 
 def detect_source(weights: dict[str, Tensor], path: str) -> str:
-    """Tell the two kinds of checkpoint apart.
+    """The kind of a checkpoint, by its names.
 
     Args:
         weights (dict[str, Tensor]): by name, as `read_weights` gives them.
@@ -141,7 +139,7 @@ def detect_source(weights: dict[str, Tensor], path: str) -> str:
         if any(hourglass.match(name) for name in weights):
             return source
     raise ValueError(
-        f'{path} is neither kind of checkpoint: there is no hourglass in it, its first weight is '
+        f'{path} is neither kind of checkpoint: it has no hourglass, its first weight is '
         f'{next(iter(weights))}; {_cure()}'
     )
 
@@ -162,7 +160,7 @@ def convert_weights(weights: dict[str, Tensor], source: str, path: str) -> tuple
         ValueError: if the source is unknown, or weights are missing, misshaped or without a place.
     """
     if source not in SOURCES:
-        raise ValueError(f'there is no source {source!r}; take one of {", ".join(SOURCES)}')
+        raise ValueError(f'source is {source!r}; use one of {", ".join(SOURCES)}')
     backbone = _sizes(weights, source, path)
     with torch.device('meta'):  # names and shapes, without memory
         wanted = HourglassAENet(**{key: value for key, value in backbone.items() if key != 'type'}).state_dict()
@@ -183,13 +181,13 @@ def convert_weights(weights: dict[str, Tensor], source: str, path: str) -> tuple
     if any(problems):
         raise ValueError(
             f'{path} does not fit an hourglass of {source}: {", ".join(filter(None, problems))}; '
-            'nothing was written, give the checkpoint as it was published'
+            'nothing was written, give the published checkpoint unchanged'
         )
     return result, backbone
 
 
 def usage(meta: dict, path: str) -> str:
-    """The config that weights are for and the settings it needs, to be given in every training and test.
+    """The config for converted weights and the settings that every training and test with them needs.
 
     Args:
         meta (dict): what `convert_file` returns.
@@ -212,7 +210,7 @@ def _cure() -> str:
 
 
 def _origin(name: str, source: str) -> str | None:
-    """The name in the source of what is ``name`` in HourglassAENet, None where the source has no such thing."""
+    """The source's name of a weight of HourglassAENet, None where the source does not have it."""
     if source == 'mmpose0':
         return f'backbone.{name}'
     layer, module, kind = name.rsplit('.', 2)
@@ -224,17 +222,17 @@ def _origin(name: str, source: str) -> str | None:
         found = re.fullmatch(new, layer)
         if found:
             return f'{found.expand(old)}.{module}.{kind}'
-    raise AssertionError(f'{name} is no weight of HourglassAENet')
+    raise AssertionError(f'{name} is not a weight of HourglassAENet')
 
 
 def _added(name: str, like: Tensor) -> Tensor:
-    """The parts of a batch norm that does no more than to add its bias."""
+    """The parts of a batch norm that only adds its bias."""
     value = dict(weight=1, running_mean=0, running_var=1 - BATCH_NORM_EPS, num_batches_tracked=0)[name.split('.')[-1]]
     return torch.full(like.shape, value, dtype=like.dtype)
 
 
 def _sizes(weights: dict[str, Tensor], source: str, path: str) -> dict:
-    """The config of the HourglassAENet that the weights are of."""
+    """The config of the HourglassAENet that the weights belong to."""
     # Hourglasses are nested by low2, and each has a low1 and a low3.
     depth = max((name.count('low2.') + 1 for name in weights if re.search(r'\blow[13]\.', name)), default=1)
     levels = [f'hourglass_modules.0.0.{"low2." * level}' for level in range(depth)]
@@ -244,7 +242,7 @@ def _sizes(weights: dict[str, Tensor], source: str, path: str) -> dict:
         origin = _origin(f'{layer}.conv.weight', source)
         if origin not in weights or weights[origin].ndim != 4:
             raise ValueError(
-                f'{path} does not fit an hourglass of {source}: the convolution {origin}, by which its size is told, '
+                f'{path} does not fit an hourglass of {source}: the convolution {origin}, which gives its size, '
                 f'is missing or misshaped; {_cure()}'
             )
         channels.append(len(weights[origin]))

@@ -1,4 +1,4 @@
-"""One sentence for every way a run can end too early."""
+"""One sentence, and an exit status, for every way a run can end too early."""
 
 from __future__ import annotations
 
@@ -6,22 +6,25 @@ import errno
 import logging
 import os
 import re
+import signal
 import sys
+import threading
 import time
 import traceback
 from contextlib import contextmanager
 from typing import Iterator
 
+from ..engine.interrupt_hook import name_of
 from .checkpoint_file import last_good_checkpoint
 
 # EFBIG is the same to the user: a file-size limit or quota instead of the disk's end.
 DISK_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
-# Their texts are sentences already; other errors need their name to be understood.
-SPEAKING_ERRORS = (ValueError, OSError, FloatingPointError, ImportError)
+# The text of these is a sentence already; the others need the name of their class to be understood.
+ONE_SENTENCE_ERRORS = (ValueError, OSError, FloatingPointError, ImportError)
 
 
 class ErrorReport:
-    """Where a run writes, as far as it is known, and what is said when the run breaks.
+    """The messages of a run that ends too early; they name its work directory where that is known.
 
     Args:
         log_dir (str, optional): The run's work directory, None before it is known.
@@ -30,19 +33,21 @@ class ErrorReport:
     def __init__(self, log_dir: str | None = None) -> None:
         self.log_dir = log_dir
 
-    def interrupted(self) -> str:
-        """What to say after Ctrl-C.
+    def interrupted(self, number: int) -> str:
+        """The message after Ctrl-C or a signal that ends the process.
+
+        Args:
+            number (int): Of the signal.
 
         Returns:
             str: One sentence.
         """
         last = last_good_checkpoint(self.log_dir)
-        if last is None:
-            return 'stopped by the keyboard; there is no checkpoint yet'
-        return f'stopped by the keyboard; the last checkpoint is {last}, --resume continues from it'
+        found = f'the last checkpoint is {last}, --resume continues from it' if last else 'there is no checkpoint yet'
+        return f'stopped by {name_of(number)}; {found}'
 
     def failed(self, error: BaseException) -> str:
-        """What to say after an error.
+        """The message after an error.
 
         Args:
             error (BaseException): The error.
@@ -56,8 +61,8 @@ class ErrorReport:
 
     def _disk_full(self) -> str:
         last = last_good_checkpoint(self.log_dir)
-        way_on = f'--resume continues from the last good checkpoint, {last}' if last else 'there is no whole checkpoint'
-        return f'no space left to write under {self.log_dir} (disk full, quota or file-size limit); free some, {way_on}'
+        cure = f'--resume continues from the last good checkpoint, {last}' if last else 'there is no whole checkpoint'
+        return f'no space left to write under {self.log_dir} (disk full, quota or file-size limit); free some, {cure}'
 
     def _save_traceback(self, error: BaseException) -> str | None:
         if self.log_dir is None:
@@ -67,7 +72,7 @@ class ErrorReport:
             os.makedirs(self.log_dir, exist_ok=True)
             with open(path, 'w', encoding='utf-8') as file:
                 file.writelines(traceback.format_exception(type(error), error, error.__traceback__))
-        except OSError:  # the disk may be full: then the sentence has to do
+        except OSError:  # the disk may be full: then there is only the sentence
             return None
         return path
 
@@ -76,8 +81,9 @@ class ErrorReport:
 def one_sentence_errors(log_dir: str | None = None) -> Iterator[ErrorReport]:
     """Turn an exception into one line on stderr and a non-zero exit status.
 
-    ``error: <sentence>`` and status 1 for an exception, ``stopped ...`` and status 130 for Ctrl-C. The traceback is
-    saved in the run's work directory. With ``RNNPOSE_TRACEBACK=1`` in the environment the exception comes through.
+    ``error: <sentence>`` and status 1 for an exception; ``stopped by ...`` and status 128 + n for Ctrl-C (n = 2),
+    SIGHUP (1) and SIGTERM (15). The traceback is saved in the run's work directory. With ``RNNPOSE_TRACEBACK=1`` in the
+    environment the exception comes through.
 
     Args:
         log_dir (str, optional): The run's work directory. Where it is known only later, set ``log_dir`` of what the
@@ -92,18 +98,35 @@ def one_sentence_errors(log_dir: str | None = None) -> Iterator[ErrorReport]:
         return
     # On a full disk logging would print a traceback of its own for every line that it cannot write.
     logging.raiseExceptions = False
+    previous = {number: signal.signal(number, _stop) for number in _signals_that_end_the_process()}
     try:
         yield report
-    except KeyboardInterrupt:
-        _say(report.interrupted())
-        sys.exit(130)
+    except KeyboardInterrupt as interrupt:
+        while previous:  # ignored until the process ends: `timeout` and schedulers send more than one
+            signal.signal(previous.popitem()[0], signal.SIG_IGN)
+        number = interrupt.args[0] if interrupt.args else signal.SIGINT
+        _say(report.interrupted(number))
+        sys.exit(128 + number)
     except Exception as error:
         _say(f'error{_rank_note()}: {report.failed(error)}')
         sys.exit(1)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _signals_that_end_the_process() -> list[signal.Signals]:
+    """SIGHUP and SIGTERM, unless ignored (``nohup``) or handled by the caller; threads cannot set handlers."""
+    in_main = threading.current_thread() is threading.main_thread()
+    return [n for n in (signal.SIGHUP, signal.SIGTERM) if in_main and signal.getsignal(n) is signal.SIG_DFL]
+
+
+def _stop(number: int, frame: object) -> None:
+    raise KeyboardInterrupt(number)
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether an error says that a file could not be written for want of space.
+    """Whether an error says that a file could not be written because no space is left.
 
     Args:
         error (BaseException): The error.
@@ -115,7 +138,7 @@ def is_disk_full(error: BaseException) -> bool:
 
 
 def sentence_of(error: BaseException) -> str:
-    """An error's text in one line, led by the error's name unless the text speaks for itself.
+    """An error's text in one line, after the name of its class unless the text is a sentence.
 
     Args:
         error (BaseException): The error. One from a data loader's worker brings the worker's traceback along as text,
@@ -127,8 +150,8 @@ def sentence_of(error: BaseException) -> str:
     text = str(error).strip()
     if 'Original Traceback' in text:
         text = text.splitlines()[-1]
-        text = re.sub(r'^[\w.]+: ', '', text) if isinstance(error, SPEAKING_ERRORS) else text
-    elif not isinstance(error, SPEAKING_ERRORS) or not text:
+        text = re.sub(r'^[\w.]+: ', '', text) if isinstance(error, ONE_SENTENCE_ERRORS) else text
+    elif not isinstance(error, ONE_SENTENCE_ERRORS) or not text:
         text = f'{type(error).__name__}: {text}'
     return re.sub(r'\s+', ' ', text)
 
@@ -139,4 +162,4 @@ def _rank_note() -> str:
 
 
 def _say(line: str) -> None:
-    print(f'\n{line}', file=sys.stderr, flush=True)  # a progress bar may stand in the current line
+    print(f'\n{line}', file=sys.stderr, flush=True)  # a progress bar may be in the current line

@@ -11,11 +11,10 @@ from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 from mmengine.runner import Runner, find_latest_checkpoint
 
-from ..compat import cpu_model_wrapper, init_cpu_process_group
 from ..engine import InterruptHook
-from .check_data import check_config
-from .check_engine import check_engine
 from .checkpoint_file import check_checkpoint_file, last_good_checkpoint
+from .checks import check_run
+from .cpu_processes import cpu_model_wrapper, init_cpu_process_group
 
 # Top-level settings that mmengine's Runner reads from the config itself, beside its own arguments.
 RUNNER_EXTRAS = {
@@ -29,7 +28,7 @@ RUNNER_EXTRAS = {
 
 
 def add_shared_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments that training and test have in common, with the toolbox's names and meanings.
+    """Add the arguments that training and test have in common, with MMPose's names and meanings.
 
     Args:
         parser (ArgumentParser): The tool's parser.
@@ -45,13 +44,16 @@ def add_shared_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def read_config(path: str) -> Config:
-    """Read a config file, and say which file is missing where one is.
+    """Read a config file.
 
     Args:
         path (str): The file.
 
     Returns:
         Config: The config.
+
+    Raises:
+        FileNotFoundError: if it, or a file it is built on, does not exist; the message names it.
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(f'config {path!r} does not exist; check the path')
@@ -82,9 +84,9 @@ def load_config(args: argparse.Namespace) -> Config:
 
 
 def check_options(cfg: Config, options: dict[str, Any]) -> None:
-    """Refuse a misspelt ``--cfg-options`` key: mmengine would add it to the config and nobody would read it.
+    """Refuse a misspelt ``--cfg-options`` key, which MMEngine would add to the config without effect.
 
-    The last name of a key is left to the class that is built with it, which refuses what it does not know.
+    The last name of a key is an argument of the class that the config builds; that class refuses unknown ones.
 
     Args:
         cfg (Config): The config as it was read.
@@ -98,13 +100,11 @@ def check_options(cfg: Config, options: dict[str, Any]) -> None:
                 path for path in _paths_to(cfg, key.split('.')[-1]) if path.split('.')[0] in read_by_runner
             )
             raise ValueError(
-                f'--cfg-options {key}: {first} is only a name inside the config file and has been used up; '
-                f'set the places that got its value ({places or "look into the config"})'
+                f'--cfg-options {key}: {first} is only a variable of the config file; '
+                f'set the places that use its value ({places or "look into the config"})'
             )
         if first not in read_by_runner:
-            raise ValueError(
-                f'--cfg-options {key}: there is no setting {first!r} in {cfg.filename}; check the spelling'
-            )
+            raise ValueError(f'--cfg-options {key}: {cfg.filename} has no setting {first!r}; check the spelling')
         _check_parents(cfg, key)
 
 
@@ -126,9 +126,9 @@ def prepare_training(cfg: Config, args: argparse.Namespace) -> None:
                 'size that optim_wrapper.optimizer.lr is meant for; add it'
             )
         cfg.auto_scale_lr.enable = True
-    # A run that was stopped before its first checkpoint begins again, from what the config names.
-    begins_again = args.resume == 'auto' and cfg.get('load_from') and not find_latest_checkpoint(cfg.work_dir)
-    if args.resume and not begins_again:
+    # A run that was stopped before its first checkpoint starts again from the config's load_from.
+    starts_again = args.resume == 'auto' and cfg.get('load_from') and not find_latest_checkpoint(cfg.work_dir)
+    if args.resume and not starts_again:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
     _check_start(cfg)
@@ -169,8 +169,7 @@ def build_runner(cfg: Config, training: bool) -> Runner:
     Returns:
         Runner: Ready for ``train()`` or ``test()``.
     """
-    check_engine(cfg, training)
-    check_config(cfg, training)
+    check_run(cfg, training)
     if init_cpu_process_group(cfg.launcher):
         cfg.model_wrapper_cfg = cpu_model_wrapper(cfg.get('find_unused_parameters', False))
     runner = Runner.from_cfg(cfg)
@@ -221,7 +220,7 @@ def _use_amp(cfg: Config) -> None:
 
 
 def _check_start(cfg: Config) -> None:
-    """Look at the files that a training starts from; the Runner would open them only after the data are loaded."""
+    """Check the files that a training starts from; the Runner would open them only after the data are loaded."""
     if cfg.get('load_from'):
         check_checkpoint_file(cfg.load_from)
     for path in _pretrained_backbone(cfg):
@@ -234,8 +233,8 @@ def _check_start(cfg: Config) -> None:
     last = find_latest_checkpoint(cfg.work_dir) if cfg.get('resume') and not cfg.get('load_from') else None
     good = last_good_checkpoint(cfg.work_dir) if last is not None else None
     if last != good:
-        way_on = f'resume from the newest whole one, --resume {good}' if good else 'there is no other, start again'
-        raise ValueError(f'checkpoint {last}, the last one of {cfg.work_dir}, is missing or cut off; {way_on}')
+        cure = f'resume from the newest intact one, --resume {good}' if good else 'there is no other one, start again'
+        raise ValueError(f'checkpoint {last}, the last one of {cfg.work_dir}, is missing or cut off; {cure}')
 
 
 def _pretrained_backbone(cfg: Config) -> list[str]:

@@ -18,8 +18,8 @@ def track(items: Iterable[Item], description: str, total: int | None = None) -> 
     """Iterate and report the progress on stderr.
 
     Args:
-        items (Iterable): what is iterated.
-        description (str): what is done, such as ``'images'``.
+        items (Iterable): Any iterable.
+        description (str): At the start of each line, such as ``'images'``.
         total (int, optional): number of items. Defaults to None, ``len(items)``.
 
     Yields:

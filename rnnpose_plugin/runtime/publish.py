@@ -1,4 +1,4 @@
-"""A checkpoint made small enough to be handed out: weights in float16 and what testing needs, no more."""
+"""Publish a checkpoint: weights in float16 and only the metadata that testing needs."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from pathlib import Path
 import torch
 
 from ..engine.checkpoint_fit_hook import state_dict_of
-from .checkpoint_file import check_checkpoint_file
+from .checkpoint_file import check_checkpoint_file, check_output_folder
 from .errors import is_disk_full
 
 KEPT = ('cfg', 'dataset_meta', 'data_preprocessor', 'epoch', 'iter', 'seed', 'mmengine_version')
 
 
 def publish(source: str, target: str) -> dict[str, str | int]:
-    """Write the smaller file. A model that loads it has float32 weights again, rounded to float16.
+    """Write the smaller file. A model that loads it has float32 weights, rounded to float16.
 
-    Where an ``EMAHook`` was in the training, ``state_dict`` holds the averaged weights, and so does the file. Of the
-    config all is kept but ``work_dir``: the same training in another folder makes the same file.
+    After a training with ``EMAHook``, ``state_dict`` and so the file hold the averaged weights. The config is kept
+    without ``work_dir``: the same training in another folder gives the same file.
 
     Args:
         source (str): a checkpoint of ``tools/train.py``.
@@ -30,25 +30,22 @@ def publish(source: str, target: str) -> dict[str, str | int]:
         dict[str, str | int]: ``bytes`` and ``sha256`` of the file.
 
     Raises:
-        FileNotFoundError: if there is no such checkpoint, or no folder for the file.
+        FileNotFoundError: if the checkpoint or the folder of the file does not exist.
         ValueError: if it is damaged or was not written by ``tools/train.py``, or float16 cannot hold a weight.
     """
     check_checkpoint_file(source)
-    if not Path(target).parent.is_dir():
-        raise FileNotFoundError(
-            f'there is no folder {Path(target).parent} to write {Path(target).name} to; make it first'
-        )
+    check_output_folder(target)
     try:
         checkpoint = torch.load(source, map_location='cpu', weights_only=False)
-    except Exception as error:  # what torch raises depends on what the file is instead
-        raise ValueError(f'{source} is no checkpoint; give a file that tools/train.py wrote') from error
+    except Exception as error:  # what torch raises depends on the kind of the file
+        raise ValueError(f'{source} is not a checkpoint; give a file that tools/train.py wrote') from error
     weights = {name: _halved(name, value) for name, value in state_dict_of(checkpoint, source).items()}
-    noted = checkpoint.get('meta')
-    if not isinstance(noted, dict) or not isinstance(noted.get('cfg'), str):
+    found = checkpoint.get('meta')
+    if not isinstance(found, dict) or not isinstance(found.get('cfg'), str):
         raise ValueError(
             f'{source} does not say with which config it was trained; give a file that tools/train.py wrote'
         )
-    meta = {key: noted[key] for key in KEPT if key in noted}
+    meta = {key: found[key] for key in KEPT if key in found}
     meta['cfg'] = re.sub(r'^work_dir = .*\n?', '', meta['cfg'], flags=re.MULTILINE)
     write_checkpoint(dict(state_dict=weights, meta=meta), target)
     content = Path(target).read_bytes()
@@ -56,7 +53,7 @@ def publish(source: str, target: str) -> dict[str, str | int]:
 
 
 def write_checkpoint(checkpoint: dict, path: str) -> None:
-    """Write a file under another name first, so that a full disk or Ctrl-C leaves no part of one under the right name.
+    """Write a file under a temporary name first, so that a full disk or Ctrl-C leaves no part of it under its own name.
 
     Args:
         checkpoint (dict): What is saved.
@@ -83,8 +80,10 @@ def _halved(name: str, value: torch.Tensor) -> torch.Tensor:
     if not isinstance(value, torch.Tensor) or not value.is_floating_point():
         return value
     if not value.isfinite().all():
-        raise ValueError(f'weight {name} is not finite: the training went astray; publish an earlier checkpoint')
+        raise ValueError(f'weight {name} is not finite: the training diverged; publish an earlier checkpoint')
     half = value.half()
     if not half.isfinite().all():
-        raise ValueError(f'weight {name} reaches {value.abs().max():.3g}, more than float16 holds; publish it as it is')
+        raise ValueError(
+            f'weight {name} reaches {value.abs().max():.3g}, more than float16 holds; publish the checkpoint unchanged'
+        )
     return half

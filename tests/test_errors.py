@@ -6,6 +6,8 @@ import errno
 import logging
 import os
 import re
+import signal
+import subprocess
 import sys
 
 import pytest
@@ -20,7 +22,11 @@ from rnnpose_plugin.runtime.errors import one_sentence_errors
 def surroundings(monkeypatch):
     monkeypatch.delenv('RNNPOSE_TRACEBACK', raising=False)
     monkeypatch.delenv('RANK', raising=False)
-    monkeypatch.setattr(logging, 'raiseExceptions', True)  # put back afterwards
+    monkeypatch.setattr(logging, 'raiseExceptions', True)  # restored afterwards
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 def outcome_of(error, capsys, log_dir=None):
@@ -125,20 +131,64 @@ def test_error_in_a_worker_loses_the_workers_traceback(error, sentence, capsys):
     assert line.startswith(f'error: {sentence} (traceback')
 
 
-# Ctrl-C
+# Signals
 
 
-def test_interrupt_names_the_checkpoint(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ('error', 'status', 'name'),
+    [
+        (KeyboardInterrupt(), 130, 'Ctrl-C'),
+        (KeyboardInterrupt(signal.SIGINT), 130, 'Ctrl-C'),
+        (KeyboardInterrupt(signal.SIGTERM), 143, 'SIGTERM'),
+        (KeyboardInterrupt(1), 129, 'SIGHUP'),
+    ],
+)
+def test_a_signal_is_named_with_the_checkpoint(tmp_path, capsys, error, status, name):
     path = save(tmp_path, 'epoch_2.pth')
-    status, (line,) = outcome_of(KeyboardInterrupt(), capsys, str(tmp_path))
-    assert status == 130
-    assert line == f'stopped by the keyboard; the last checkpoint is {path}, --resume continues from it'
+    found, (line,) = outcome_of(error, capsys, str(tmp_path))
+    assert found == status
+    assert line == f'stopped by {name}; the last checkpoint is {path}, --resume continues from it'
 
 
 @pytest.mark.parametrize('known', [True, False])
-def test_interrupt_before_the_first_checkpoint(tmp_path, capsys, known):
+def test_a_signal_before_the_first_checkpoint(tmp_path, capsys, known):
     _, (line,) = outcome_of(KeyboardInterrupt(), capsys, str(tmp_path) if known else None)
-    assert line == 'stopped by the keyboard; there is no checkpoint yet'
+    assert line == 'stopped by Ctrl-C; there is no checkpoint yet'
+
+
+SIGNALLED = """
+import os, signal, sys
+from rnnpose_plugin.runtime.errors import one_sentence_errors
+number = int(sys.argv[1])
+if sys.argv[2] == 'ignored':
+    signal.signal(number, signal.SIG_IGN)
+with one_sentence_errors():
+    try:
+        os.kill(os.getpid(), number)
+        print('alive')
+    finally:
+        os.kill(os.getpid(), number)  # a scheduler sends it again
+"""
+
+
+def test_signals_that_arrive_before_the_training():
+    """Three processes at once: SIGTERM, SIGHUP, and SIGHUP under nohup."""
+    cases = [(signal.SIGTERM, ''), (signal.SIGHUP, ''), (signal.SIGHUP, 'ignored')]
+    environment = {**os.environ, 'PYTHONWARNINGS': 'ignore'}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, '-c', SIGNALLED, str(int(number)), how],
+            env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for number, how in cases
+    ]  # fmt: skip
+    found = [(*process.communicate(timeout=200), process.returncode) for process in processes]
+    sentence = 'stopped by {}; there is no checkpoint yet'
+    assert [(out, err.strip(), status) for out, err, status in found] == [
+        ('', sentence.format('SIGTERM'), 143),
+        ('', sentence.format('SIGHUP'), 129),
+        ('alive\n', '', 0),
+    ]
 
 
 # A full disk
@@ -207,7 +257,7 @@ def test_cut_off_checkpoint(tmp_path):
 @pytest.mark.parametrize('content', [b'', b'hello', b'{"a": 1}'])
 def test_other_file_is_no_checkpoint(tmp_path, content):
     (tmp_path / 'a.pth').write_bytes(content)
-    with pytest.raises(ValueError, match='a.pth is no checkpoint'):
+    with pytest.raises(ValueError, match='a.pth is not a checkpoint'):
         check_checkpoint_file(str(tmp_path / 'a.pth'))
 
 

@@ -1,0 +1,42 @@
+"""All checks before a run, in the order of their cost: settings, test-time views, annotation files and images.
+
+Each of them refuses what MMEngine and MMPose would report minutes into an epoch, in other words, or not at all.
+"""
+
+from __future__ import annotations
+
+from mmengine.config import Config
+
+from .check_data import check_data
+from .check_engine import check_engine
+from .check_views import check_test_time_views
+
+
+def check_run(cfg: Config, training: bool) -> None:
+    """Refuse a config that cannot run on this machine, with its data, as it says.
+
+    Args:
+        cfg (Config): The config, with all flags in it.
+        training (bool): True for ``tools/train.py`` (training and validation), False for ``tools/test.py``.
+
+    Raises:
+        ValueError: for the first setting, pipeline or annotation that is wrong.
+        FileNotFoundError: for an annotation file or an image that does not exist.
+    """
+    check_engine(cfg, training)
+    check_config(cfg, training)
+
+
+def check_config(cfg: Config, training: bool) -> None:
+    """Check only the data of a run, and what their pipelines give the model.
+
+    Args:
+        cfg (Config): The config.
+        training (bool): True for training and validation data, False for test data.
+
+    Raises:
+        ValueError: for the first pipeline or annotation that is wrong.
+        FileNotFoundError: for an annotation file or an image that does not exist.
+    """
+    check_test_time_views(cfg, ('val',) if training else ('test',))
+    check_data(cfg, training)

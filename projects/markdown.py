@@ -1,13 +1,13 @@
-"""Markdown tables that are aligned in a terminal too."""
+"""Markdown tables with aligned columns."""
 
 from __future__ import annotations
 
 
 def align(rows: list[list[str]]) -> list[str]:
-    """A Markdown table whose columns are also columns on a terminal.
+    """A Markdown table whose columns are aligned, to be read on a terminal too.
 
     Args:
-        rows (list[list[str]]): the first is the header.
+        rows (list[list[str]]): cells; the first row is the header.
 
     Returns:
         list[str]: lines.

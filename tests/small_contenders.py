@@ -1,4 +1,4 @@
-"""Two untrained models, AE and the recurrent decoder, to compare on a small crowd."""
+"""Two untrained models, AE and the recurrent decoder, for comparisons on a small crowd."""
 
 import json
 from pathlib import Path
@@ -31,7 +31,7 @@ DATA = 'test_dataloader.dataset.data_root'
 
 
 def write_contenders(folder):
-    """A crowd of which picture 2 shows nobody, and two checkpoints with one backbone."""
+    """Write a crowd whose image 2 has no people, and two checkpoints with the same backbone."""
     write_crowd(folder / 'crowd', dict(plain=6, occluded=4), 0, CrowdSettings(max_people=3))
     change_annotations(folder / 'crowd', 'plain', lambda a: a['image_id'] != 2)
     torch.manual_seed(0)
@@ -41,7 +41,7 @@ def write_contenders(folder):
         cfg.merge_from_dict(options)
         with DefaultScope.overwrite_default_scope('mmpose'):
             models[name] = MODELS.build(cfg.model)
-    # Untrained, AE's maps are too faint for a single pose.
+    # Without this the untrained AE's heatmaps are too low for a single pose.
     models['ae'].backbone.out_convs[0].conv.bias.data[:17] = 0.2
     models['rnn'].backbone.load_state_dict(models['ae'].backbone.state_dict())
     for name, model in models.items():

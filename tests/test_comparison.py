@@ -1,10 +1,8 @@
-"""Two models on the same pictures: running, resuming, what is refused and what is said, and the command itself."""
+"""Two models on the same images: running, resuming, refusals, the report and the command."""
 
 import importlib.util
 import json
-import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -28,7 +26,7 @@ from small_contenders import (
 
 from projects.compare.contender import check_test_data, load_contender
 from projects.compare.facts import Fact, other_facts, refuse_unequal, required_facts
-from projects.compare.plots import Picture, _fitted, draw_disagreements, plot_counts
+from projects.compare.plots import JudgedImage, _fitted, draw_disagreements, plot_counts
 from projects.compare.predictions import PredictionDump, Stopwatch, detections_of, open_dump, predict
 from projects.compare.report import Results, as_text, write_report
 
@@ -38,7 +36,7 @@ DATASET = 'test_dataloader__dataset__'
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
-    """A crowd of which picture 2 shows nobody, and two checkpoints with one backbone."""
+    """A crowd whose image 2 has no people, and two checkpoints with the same backbone."""
     return write_contenders(tmp_path_factory.mktemp('comparison'))
 
 
@@ -55,7 +53,7 @@ def dumps(folder):
     return folder
 
 
-def without_clock(line):
+def without_times(line):
     return {key: value for key, value in line.items() if key not in ('network', 'decoding', 'total', 'peak_mib')}
 
 
@@ -66,14 +64,14 @@ def without_clock(line):
 def test_a_resumed_run_equals_an_unbroken_one(dumps, kind, tmp_path):
     whole = (dumps / f'{kind}.jsonl').read_text().splitlines()
     path = tmp_path / 'part.jsonl'
-    path.write_text('\n'.join(whole[:4]) + '\n' + whole[4][:50])  # killed while it wrote the fourth picture
+    path.write_text('\n'.join(whole[:4]) + '\n' + whole[4][:50])  # killed while it wrote the fourth image
     model = contender(dumps, kind)
     dump = open_dump(model, str(path))
     assert len(dump.lines) == 3
     predict(model, dump)
     ours = path.read_text().splitlines()
     assert ours[:4] == whole[:4] and len(ours) == 7
-    assert [without_clock(json.loads(line)) for line in ours] == [without_clock(json.loads(line)) for line in whole]
+    assert [without_times(json.loads(line)) for line in ours] == [without_times(json.loads(line)) for line in whole]
 
 
 def test_a_finished_run_is_not_repeated_and_a_limit_takes_the_first(dumps, capsys):
@@ -82,13 +80,13 @@ def test_a_finished_run_is_not_repeated_and_a_limit_takes_the_first(dumps, capsy
     predict(model, open_dump(model, str(path)))
     predict(model, open_dump(model, str(path), 2))
     assert path.read_text() == before
-    assert '0 of 6 pictures to do' in capsys.readouterr().out
+    assert '0 of 6 images to do' in capsys.readouterr().out
     assert len(open_dump(model, str(path), 2).lines) == 2
 
 
 @pytest.mark.parametrize(('kind', 'size'), [('ae', 1), ('rnn', 3)])
 def test_predictions_are_those_of_a_batch(dumps, kind, size):
-    """A picture at a time, as the dump was made, or several at once; an untrained AE groups by the last digit."""
+    """One image at a time, as in the dump, or several at once; an untrained AE's groups depend on the last digit."""
     model = contender(dumps, kind)
     dataset, (network, _) = model.build_dataset(), model.build_model()
     lines = open_dump(model, str(dumps / f'{kind}.jsonl')).lines
@@ -119,7 +117,7 @@ def test_figures_and_counts_are_those_of_the_metrics(dumps, tmp_path):
         persons = [a for a in truth if a['image_id'] == image]
         joints = np.array([a['keypoints'] for a in persons]).reshape(-1, 17, 3)
         joints[..., :2] += generator.normal(0, 1, joints[..., :2].shape)
-        joints = np.concatenate([joints, joints[:1]])  # one twice
+        joints = np.concatenate([joints, joints[:1]])  # a duplicate
         poses = dict(
             keypoints=joints[..., :2],
             keypoint_scores=generator.random(joints.shape[:2]),
@@ -136,14 +134,14 @@ def test_figures_and_counts_are_those_of_the_metrics(dumps, tmp_path):
     assert 0.1 < ours['figures']['AP'] < 0.95
     assert ours['counts']['found'] == expected['people/found'] and ours['counts']['true'] == expected['people/true']
     assert ours['counts']['error'] == expected['people/count_error']
-    assert ours['counts']['right'] == 1 / 6  # the picture of nobody
+    assert ours['counts']['right'] == 1 / 6  # the image without people
     assert ours['latency'] == dict(network=0.1, decoding=0.1, total=0.2)
-    sure = [len(poses) for poses in Results(model, dump).confident_poses()]
-    right = np.mean([found == true for found, true in zip(sure, Results(model, dump).true)])
-    assert right == ours['counts']['right_at_best_threshold'] >= ours['counts']['right'] and sum(sure) > 0
+    confident = [len(poses) for poses in Results(model, dump).confident_poses()]
+    right = np.mean([found == true for found, true in zip(confident, Results(model, dump).true)])
+    assert right == ours['counts']['right_at_best_threshold'] >= ours['counts']['right'] and sum(confident) > 0
 
 
-def test_double_poses_are_removed_as_the_config_says(dumps):
+def test_duplicate_poses_are_removed_as_the_config_says(dumps):
     model = contender(dumps, 'rnn', test_evaluator__0__nms_mode='oks_nms', test_evaluator__0__nms_thr=0.5)
     assert model.scoring == dict(nms_mode='oks_nms', nms_thr=0.5, score_mode='bbox', keypoint_score_thr=0.2)
     line = open_dump(contender(dumps, 'rnn'), str(dumps / 'rnn.jsonl')).lines[0]
@@ -158,20 +156,20 @@ def test_time_in_the_codec_is_decoding_and_counted_once(monkeypatch):
     clock = [0]
     monkeypatch.setattr(Stopwatch, '_now', staticmethod(lambda: clock[0]))
 
-    def pass_(seconds):
+    def advance(seconds):
         clock[0] += seconds
 
     class Codec:
         def decode(self, seconds):
-            pass_(seconds)
+            advance(seconds)
 
         def batch_decode(self, seconds):
-            pass_(1)
+            advance(1)
             self.decode(seconds)
 
     class Model:
         def test_step(self, batch):
-            pass_(batch['network'])
+            advance(batch['network'])
             self.head.decoder.batch_decode(batch['decoding'])
             self.head.decoder.decode(batch['decoding'])
             return ['samples']
@@ -185,13 +183,13 @@ def test_time_in_the_codec_is_decoding_and_counted_once(monkeypatch):
         assert seconds == dict(network=network, decoding=2 * decoding + 1, total=network + 2 * decoding + 1)
 
 
-def test_every_picture_has_its_time_and_memory(dumps):
+def test_every_image_has_its_time_and_memory(dumps):
     for line in open_dump(contender(dumps, 'ae'), str(dumps / 'ae.jsonl')).lines:
         assert line['total'] == pytest.approx(line['network'] + line['decoding']) and line['decoding'] > 0
         assert line['peak_mib'] >= 0
 
 
-# Dumps of something else.
+# Dumps of other runs.
 
 
 @pytest.mark.parametrize(
@@ -200,11 +198,11 @@ def test_every_picture_has_its_time_and_memory(dumps):
         (dict(model__test_cfg__flip_test=True), 'of another config'),
         (
             dict(test_dataloader__dataset__ann_file='annotations/occluded.json'),
-            'of another data set .*plain.json.* not of',
+            'of another data set .*plain.json.* not .*occluded.json',
         ),
     ],
 )
-def test_a_dump_of_something_else_is_refused_and_kept(dumps, change, sentence):
+def test_a_dump_of_another_config_or_data_set_is_refused_and_kept(dumps, change, sentence):
     before = (dumps / 'rnn.jsonl').read_text()
     with pytest.raises(ValueError, match=f'rnn.jsonl holds predictions {sentence}.*; give another --out .* --fresh'):
         open_dump(contender(dumps, 'rnn', **change), str(dumps / 'rnn.jsonl'))
@@ -220,13 +218,13 @@ def test_a_dump_of_other_weights_is_refused(dumps, tmp_path):
         open_dump(contender(tmp_path, 'rnn', data=dumps / 'crowd'), str(dumps / 'rnn.jsonl'))
 
 
-def test_a_file_that_is_no_dump_is_refused(tmp_path):
+def test_a_file_that_is_not_a_dump_is_refused(tmp_path):
     path, identity = tmp_path / 'a.jsonl', dict(config=['a.py', 'x'])
     path.write_text('hello\n')
-    with pytest.raises(ValueError, match='holds no predictions of this tool'):
+    with pytest.raises(ValueError, match='is not a file of predictions'):
         PredictionDump(str(path), identity, [1])
     path.write_text(json.dumps(identity) + '\n' + json.dumps(dict(img_id=7)) + '\n')
-    with pytest.raises(ValueError, match='predictions of other pictures'):
+    with pytest.raises(ValueError, match='predictions of other images'):
         PredictionDump(str(path), identity, [1])
     path.write_text(json.dumps(dict(config=['a.py', 'y'])) + '\n')
     with pytest.raises(ValueError, match=r'another config \(a.py, which has changed since\)'):
@@ -252,20 +250,17 @@ def test_the_report_of_two_models(dumps, tmp_path):
     assert json.loads((tmp_path / 'report.json').read_text()) == report
     data = report['models'][0]
     confusion = np.array(data['counts']['confusion'])
-    assert confusion.sum() == data['pictures'] == 6 and confusion[0].sum() == 1  # the picture of nobody
+    assert confusion.sum() == data['images'] == 6 and confusion[0].sum() == 1  # the image without people
     assert (confusion.sum(1) * np.arange(len(confusion))).sum() == data['counts']['true']
     assert (confusion.sum(0) * np.arange(confusion.shape[1])).sum() == data['counts']['found']
-    assert sum(row['pictures'] for row in data['latency_by_people']) == 6
+    assert sum(row['images'] for row in data['latency_by_people']) == 6
     equal, different = ({fact['name'] for fact in report[f'{part}held_equal']} for part in ('', 'not_'))
-    assert {'annotation file', 'input size', 'flip', 'scales', 'pictures', 'backbone', 'backbone weights'} <= equal
-    assert {'parameters', 'stop threshold', 'most people per picture', 'joint threshold', 'trained for'} <= different
+    assert {'annotation file', 'input size', 'flip', 'scales', 'images', 'backbone', 'backbone weights'} <= equal
+    assert {'parameters', 'stop threshold', 'most people per image', 'keypoint threshold', 'trained for'} <= different
     text = (tmp_path / 'report.md').read_text()
-    assert 'gradients clipped, by the config: ae none; rnn max_norm 10.0' in text
-    assert 'weights averaged, by the config: ae none; rnn EMA, momentum 0.008' in text
-    assert 'optimizer, by the config: Adam, lr 0.002' in text
     assert 'stop threshold: ae none; rnn 0.268941' in text
-    assert 'trained for: ae 1,200 iterations of 4 pictures, 3 epochs; rnn 1,200 iterations of 2 pictures' in text
-    assert [line.split('|')[2].strip() for line in text.splitlines() if line.startswith('| pictures  ')] == ['6']
+    assert 'trained for: ae 1,200 iterations of 4 images, 3 epochs; rnn 1,200 iterations of 2 images' in text
+    assert [line.split('|')[2].strip() for line in text.splitlines() if line.startswith('| images  ')] == ['6']
     for name in ('bands', 'latency', 'counts', 'disagreements'):
         assert f'({name}.png)' in text and cv2.imread(str(tmp_path / f'{name}.png')).std() > 5
     assert 1 <= len(report['disagreements']) <= 6
@@ -289,7 +284,7 @@ def test_a_data_set_without_people(folder, tmp_path):
     assert '| AP                                     | -' in as_text(report)
 
 
-# What is compared with what.
+# Facts.
 
 
 def test_a_backbones_weights_are_compared_tensor_by_tensor(dumps):
@@ -307,7 +302,7 @@ def test_a_backbones_weights_are_compared_tensor_by_tensor(dumps):
     assert (fact().equal, fact().first) == (False, f'differ in 2 of {total} tensors')
 
 
-def test_of_different_backbones_the_differences_are_named(dumps):
+def test_differences_between_backbones_are_named(dumps):
     models = [contender(dumps, 'ae'), contender(dumps, 'ae')]
     built, metas = zip(*(model.build_model() for model in models))
     models[1].cfg.model.backbone.stage_channels = [16, 16, 16, 24]
@@ -326,18 +321,18 @@ def test_of_different_backbones_the_differences_are_named(dumps):
             'scales: 1 and 0.5, 1',
             'scales',
         ),
-        ({f'{DATASET}indices': 5}, 'pictures: 6 of .*/plain/ and 5 of .*/plain/; put both on one set', 'pictures'),
-        ({f'{DATASET}data_prefix__img': 'occluded/'}, 'pictures: 6 of .*plain/ and 6 of .*occluded/', 'pictures'),
-        ({f'{DATASET}pipeline__1__size_factor': 64}, 'fit to the input: fit, size_factor 32 and .*64', 'fit'),
-        ({f'{DATASET}pipeline__1__resize_mode': 'expand'}, 'fit to the input: fit, .* and expand', 'fit'),
+        ({f'{DATASET}indices': 5}, 'images: 6 of .*/plain/ and 5 of .*/plain/; put both on one set', 'images'),
+        ({f'{DATASET}data_prefix__img': 'occluded/'}, 'images: 6 of .*plain/ and 6 of .*occluded/', 'images'),
+        ({f'{DATASET}pipeline__1__size_factor': 64}, 'resize: fit, size_factor 32 and .*64', 'resize'),
+        ({f'{DATASET}pipeline__1__resize_mode': 'expand'}, 'resize: fit, .* and expand', 'resize'),
     ],
 )  # fmt: skip
 def test_unequal_tests_are_refused_unless_allowed(folder, options, sentence, key):
     facts = required_facts(contender(folder, 'ae'), contender(folder, 'rnn', **options))
     with pytest.raises(ValueError, match=f'the two differ in {sentence}.*--allow-different {key}'):
         refuse_unequal(facts, [])
-    # Another file of annotations has other pictures, too.
-    allowed = [key, 'pictures'] if key == 'annotations' else [key]
+    # Another annotation file has other images, too.
+    allowed = [key, 'images'] if key == 'annotations' else [key]
     assert [fact.key for fact in refuse_unequal(facts, allowed)] == allowed
 
 
@@ -349,7 +344,7 @@ def test_the_same_annotations_in_another_place_are_the_same(folder, tmp_path):
     assert not required_facts(contender(folder, 'ae'), contender(folder, 'rnn', data=data))[0].equal
 
 
-def test_what_may_differ_stands_at_the_head_of_the_report(dumps, tmp_path):
+def test_allowed_differences_are_at_the_head_of_the_report(dumps, tmp_path):
     models = [contender(dumps, kind) for kind in ('ae', 'rnn')]
     results = [Results(model, open_dump(model, str(dumps / f'{model.name}.jsonl'))) for model in models]
     allowed = [Fact('flip', 'off', 'on', False, 'flip')]
@@ -359,7 +354,7 @@ def test_what_may_differ_stands_at_the_head_of_the_report(dumps, tmp_path):
     assert as_text(report).startswith('not comparable without care: flip')
 
 
-def test_no_sheet_of_different_pictures(dumps, tmp_path):
+def test_no_sheet_for_models_tested_on_different_images(dumps, tmp_path):
     other = contender(dumps, 'rnn', test_dataloader__dataset__ann_file='annotations/occluded.json',
                       test_dataloader__dataset__data_prefix__img='occluded/')  # fmt: skip
     results = [
@@ -367,25 +362,25 @@ def test_no_sheet_of_different_pictures(dumps, tmp_path):
         results_of(other, tmp_path / 'other.jsonl'),
     ]
     assert write_report(results, [], [], str(tmp_path))['disagreements'] is None
-    assert 'not tested on the same pictures' in (tmp_path / 'report.md').read_text()
+    assert 'not tested on the same images' in (tmp_path / 'report.md').read_text()
 
 
 # Plots.
 
 
-def test_more_people_than_columns_go_into_the_last():
+def test_more_people_than_columns_are_added_to_the_last():
     assert _fitted(np.array([[1, 2, 3, 4]]), 2, 3).tolist() == [[1, 2, 7], [0, 0, 0]]
     assert _fitted(np.array([[1]]), 1, 2).tolist() == [[1, 0]]
 
 
-def test_plots_of_little(tmp_path):
+def test_plots_of_empty_results(tmp_path):
     model = dict(name='a', counts=dict(confusion=[[0]], right=0.0))
     plot_counts([model, model], str(tmp_path / 'counts.png'))
     draw_disagreements([], ['a', 'b'], [], str(tmp_path / 'none.png'))
-    cv2.imwrite(str(tmp_path / 'picture.png'), np.full((20, 30, 3), 128, np.uint8))
+    cv2.imwrite(str(tmp_path / 'image.png'), np.full((20, 30, 3), 128, np.uint8))
     pose = dict(keypoints=[5.0, 5.0, 1.0, 20.0, 15.0, 0.5])
-    picture = Picture(str(tmp_path / 'picture.png'), [pose], [[pose, pose], []], [{1: 0}, {}], [0.0, 0.0])
-    draw_disagreements([picture], ['a', 'b'], [(0, 1)], str(tmp_path / 'sheet.png'))
+    image = JudgedImage(str(tmp_path / 'image.png'), [pose], [[pose, pose], []], [{1: 0}, {}], [0.0, 0.0])
+    draw_disagreements([image], ['a', 'b'], [(0, 1)], str(tmp_path / 'sheet.png'))
     for name in ('counts', 'none', 'sheet'):
         assert cv2.imread(str(tmp_path / f'{name}.png')).std() > 1
 
@@ -402,30 +397,41 @@ def arguments(folder, *further, b=RNN):
     return [str(part) for part in [*models, *options, *further]]
 
 
-def run_command(folder, *further):
-    environment = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1', PYTHONWARNINGS='ignore')
-    environment.pop('RNNPOSE_TRACEBACK', None)
-    command = [sys.executable, str(TOOL), *arguments(folder, *further)]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=200)
+@pytest.fixture
+def tool(folder, monkeypatch):
+    """tools/compare.py in this process and in ``folder``; each model that it runs is a process of its own."""
+    spec = importlib.util.spec_from_file_location('compare', TOOL)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.delenv('RNNPOSE_TRACEBACK', raising=False)
+    monkeypatch.setenv('PYTHONPATH', str(ROOT))
+    monkeypatch.setenv('PYTHONWARNINGS', 'ignore')
+    monkeypatch.chdir(folder)
+    return module
 
 
-def test_the_command(folder):
-    done = run_command(folder)
-    assert done.returncode == 0, done.stderr
-    assert 'AE: 6 of 6 pictures to do' in done.stdout and 'RNN [' in done.stderr
-    report = json.loads((folder / 'out' / 'report.json').read_text())
-    assert as_text(report) in done.stdout and (folder / 'out' / 'report.md').is_file()
-    assert [model['name'] for model in report['models']] == ['AE', 'RNN']
+def test_the_command(tool, dumps, monkeypatch, capfd):
+    """After a run that finished the first model and was killed while it wrote the second's third image."""
+    out = dumps / 'out'
+    out.mkdir()
+    shutil.copy(dumps / 'ae.jsonl', out / 'predictions_a.jsonl')
+    lines = (dumps / 'rnn.jsonl').read_text().splitlines(keepends=True)
+    (out / 'predictions_b.jsonl').write_text(''.join(lines[:3]) + lines[3][:50])
+    monkeypatch.setattr(sys, 'argv', ['compare.py', *arguments(dumps)])
+    tool.main()
+    printed = capfd.readouterr()
+    assert 'AE: 0 of 6 images to do' in printed.out and 'RNN: 4 of 6 images to do' in printed.out
+    assert 'RNN: 4/4' in printed.err
+    report = json.loads((out / 'report.json').read_text())
+    assert as_text(report) in printed.out and (out / 'report.md').is_file()
+    assert [(model['name'], model['images']) for model in report['models']] == [('AE', 6), ('RNN', 6)]
+    assert (out / 'predictions_a.jsonl').read_text() == (dumps / 'ae.jsonl').read_text()
+    assert (out / 'predictions_b.jsonl').read_text().startswith(''.join(lines[:3]))
 
 
 @pytest.fixture
-def refused(folder, monkeypatch, capsys):
-    """The error that the command ends with, in this process: it is refused before it starts one for each model."""
-    spec = importlib.util.spec_from_file_location('compare', TOOL)
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
-    monkeypatch.delenv('RNNPOSE_TRACEBACK', raising=False)
-    monkeypatch.chdir(folder)
+def refused(tool, folder, monkeypatch, capsys):
+    """Runs the command and returns its error; it is refused before a model is run."""
 
     def run(*further, change=lambda words: words):
         monkeypatch.setattr(sys, 'argv', ['compare.py', *change(arguments(folder, *further))])
@@ -449,13 +455,13 @@ def replaced(old, new):
         (replaced('ae_hg_crowd.py', 'gone.py'), ['gone.py', 'does not exist; check the path']),
         (replaced('rnn.pth', 'ae.pth'), ['does not fit the model', 'use the config it was trained with']),
         (replaced('/crowd/', '/gone/'), ['plain.json does not exist; check data_root and ann_file']),
-        (lambda words: [*words, '--limit', '0'], ['--limit 0: compare on at least 1 picture']),
+        (lambda words: [*words, '--limit', '0'], ['--limit 0: compare on at least 1 image']),
         (lambda words: [*words, '--names', 'A', 'A'], ['--names A A: give them different names']),
         (lambda words: [*words, 'model.test_cfg.flip_test=True'], ['differ in flip', '--allow-different flip']),
         (lambda words: [*words, 'model.haed.a=1'], ["has no setting 'haed'"]),
     ],
 )
-def test_bad_input_is_told_in_one_sentence(refused, change, parts):
+def test_bad_input_gives_one_sentence(refused, change, parts):
     line = refused(change=change)
     for part in parts:
         assert part in line, line
@@ -483,7 +489,7 @@ def test_predictions_of_another_data_set_are_refused_by_the_command_and_kept(ref
 
 
 def test_data_of_a_third_config(folder):
-    """Both are tested where it says; without it they are refused."""
+    """Both models are tested on its test set."""
     place = folder / 'place.py'
     place.write_text(
         f"_base_ = ['{RNN}']\ntest_dataloader = dict(dataset=dict(ann_file='annotations/occluded.json', "
@@ -499,7 +505,7 @@ def test_data_of_a_third_config(folder):
     assert refuse_unequal(required_facts(*models), []) == []
 
 
-def test_a_model_that_was_trained_on_other_numbers_is_refused(folder, tmp_path):
+def test_a_model_trained_with_another_normalisation_is_refused(folder, tmp_path):
     checkpoint = torch.load(folder / 'ae.pth')
     meta = dict(checkpoint['meta'], data_preprocessor=dict(mean=[0, 0, 0], std=[255, 255, 255], bgr_to_rgb=True))
     torch.save(dict(checkpoint, meta=meta), tmp_path / 'ae.pth')
@@ -509,5 +515,5 @@ def test_a_model_that_was_trained_on_other_numbers_is_refused(folder, tmp_path):
 
 
 def test_top_down_models_are_refused(folder):
-    with pytest.raises(ValueError, match="is no bottom-up config .*no data_mode='bottomup'"):
+    with pytest.raises(ValueError, match="is not a bottom-up config .*no data_mode='bottomup'"):
         contender(folder, 'ae', test_dataloader__dataset__data_mode='topdown')

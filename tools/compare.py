@@ -1,4 +1,4 @@
-"""Compare two models on the same pictures: ``python tools/compare.py A.py A.pth B.py B.pth``."""
+"""Compare two models on the same images: ``python tools/compare.py A.py A.pth B.py B.pth``."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ from rnnpose_plugin.runtime.errors import one_sentence_errors
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Compare two bottom-up models on the same pictures.')
+    parser = argparse.ArgumentParser(description='Compare two bottom-up models on the same images.')
     for model in ('a', 'b'):
         parser.add_argument(f'config_{model}', metavar=f'{model.upper()}.py', help='config file')
         parser.add_argument(f'checkpoint_{model}', metavar=f'{model.upper()}.pth', help='its checkpoint')
     parser.add_argument('--data', metavar='DATA.py', help='test both on the test set of this config')
     parser.add_argument('--out', default='work_dirs/compare', help='folder to write to (default: %(default)s)')
-    parser.add_argument('--names', nargs=2, metavar=('A', 'B'), help='what to call them (default: their configs)')
-    parser.add_argument('--limit', type=int, metavar='N', help='only the first N pictures')
+    parser.add_argument('--names', nargs=2, metavar=('A', 'B'), help='names in the report (default: of the configs)')
+    parser.add_argument('--limit', type=int, metavar='N', help='only the first N images')
     parser.add_argument(
         '--allow-different', nargs='+', default=[], choices=list(REQUIRED), metavar='WHAT',
-        help=f'compare although they differ in one of {", ".join(REQUIRED)}; the report says so',
+        help=f'compare although they differ in {", ".join(REQUIRED)}; the report says so',
     )  # fmt: skip
     for model in ('a', 'b'):
         parser.add_argument(
             f'--cfg-options-{model}', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE',
             help=f'change settings of {model.upper()}.py',
         )  # fmt: skip
-    parser.add_argument('--fresh', action='store_true', help='forget the predictions of an earlier run')
+    parser.add_argument('--fresh', action='store_true', help='replace the predictions of an earlier run')
     parser.add_argument('--only', choices=['a', 'b'], help=argparse.SUPPRESS)  # the process of one model
     return parser.parse_args()
 
 
 def names_of(args: argparse.Namespace) -> list[str]:
-    """What the two are called."""
+    """The names of the two in the report."""
     stems = [Path(config).stem for config in (args.config_a, args.config_b)]
     names = args.names or (stems if stems[0] != stems[1] else ['A', 'B'])
     if names[0] == names[1]:
@@ -53,9 +53,9 @@ def names_of(args: argparse.Namespace) -> list[str]:
 
 
 def load(args: argparse.Namespace) -> list[Contender]:
-    """Both models' configs, on the data of the comparison."""
+    """Both models with the data of the comparison."""
     if args.limit is not None and args.limit < 1:
-        raise ValueError(f'--limit {args.limit}: compare on at least 1 picture')
+        raise ValueError(f'--limit {args.limit}: compare on at least 1 image')
     paths = [
         (args.config_a, args.checkpoint_a, args.cfg_options_a),
         (args.config_b, args.checkpoint_b, args.cfg_options_b),
@@ -64,12 +64,12 @@ def load(args: argparse.Namespace) -> list[Contender]:
 
 
 def dump_path(args: argparse.Namespace, model: str) -> str:
-    """Where the predictions of a model are kept."""
+    """File of the predictions of a model."""
     return f'{args.out}/predictions_{model}.jsonl'
 
 
 def run(args: argparse.Namespace) -> None:
-    """Refuse what cannot be compared, run both models in processes of their own, and report."""
+    """Check that the comparison is fair, run each model in a process of its own, and report."""
     contenders = load(args)
     for contender in contenders:
         check_test_data(contender)
@@ -83,18 +83,21 @@ def run(args: argparse.Namespace) -> None:
     facts = [*required, *other_facts(contenders, models, metas)]
     del models
     arguments = [argument for argument in sys.argv[1:] if argument != '--fresh']
-    for model, contender in zip('ab', contenders):
+    for model, contender, dump in zip('ab', contenders, dumps):
+        if dump.finished:
+            predict(contender, dump)  # only reports that there is nothing to do
+            continue
         status = subprocess.run([sys.executable, __file__, *arguments, '--only', model]).returncode
         if status < 0:
             raise ChildProcessError(
-                f'the process of {contender.name} was killed by signal {-status}; see whether memory is short; the '
-                'same command goes on from the last picture'
+                f'the process of {contender.name} was killed by signal {-status}; check the free memory; the same '
+                'command resumes after the last image'
             )
         if status:
-            sys.exit(status)  # it has said why
+            sys.exit(status)  # the child has printed its error
     dumps = [open_dump(contender, dump_path(args, model), args.limit) for contender, model in zip(contenders, 'ab')]
     report = write_report([Results(*pair) for pair in zip(contenders, dumps)], facts, allowed, args.out)
-    print(f'\n{as_text(report)}\n\nreport, plots and pictures: {args.out}/report.md')
+    print(f'\n{as_text(report)}\n\nreport, plots and images: {args.out}/report.md')
 
 
 def main() -> None:
@@ -108,7 +111,7 @@ def main() -> None:
                 contender = load(args)['ab'.index(args.only)]
                 predict(contender, open_dump(contender, dump_path(args, args.only), args.limit))
         except KeyboardInterrupt:
-            sys.exit(130 if args.only else 'stopped; the same command goes on from here')
+            sys.exit(130 if args.only else 'stopped; the same command resumes from here')
 
 
 if __name__ == '__main__':

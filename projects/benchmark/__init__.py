@@ -1,1 +1,1 @@
-"""Time, memory and operation counts of the decoder, as ratios measured in one run."""
+"""Time and memory of the decoder as ratios of two runs that are timed in turns."""

@@ -1,4 +1,4 @@
-"""What the benchmark's cases share: sizes, a clock that gives ratios, the rows of its table, and the report."""
+"""Sizes, the timer, the rows of the table and the report."""
 
 from __future__ import annotations
 
@@ -7,30 +7,22 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from projects.markdown import align
 
-from .plots import plot_growth, plot_people
+from .plots import plot_people
 
 NUM_KEYPOINTS = 17
+SHORT = 0.2  # seconds; what takes less is timed five times as often
 
 
 @dataclass(frozen=True)
 class Size:
-    """A size of the decoder.
-
-    Args:
-        cells (int): side of the maps.
-        channels (int): of F.
-        hidden (tuple[int, ...]): of the ConvLSTM layers.
-        people (int): in a picture, where a case does not say otherwise.
-        crowd (int): in a picture with many.
-    """
+    """Size of the decoder and numbers of people per image; ``crowd`` is for matching and memory."""
 
     cells: int
     channels: int = 136
@@ -48,42 +40,17 @@ SIZES = {
 
 @dataclass
 class Row:
-    """A line of the table.
-
-    Args:
-        figure (str): what was measured.
-        size (str): a key of ``SIZES``.
-        value (float): ratio or share.
-        target (str): such as ``'>= 1.45'``; empty for what is only told.
-        note (str): what the value is made of.
-    """
+    """A row of the table; ``note`` has the range, times and settings behind the ratio."""
 
     figure: str
     size: str
     value: float
-    target: str = ''
     note: str = ''
-
-    @property
-    def met(self) -> str:
-        """str: ``'yes'`` or ``'no'``, empty without a target."""
-        if not self.target:
-            return ''
-        sign, bound = self.target.split()
-        return 'yes' if (self.value >= float(bound) if sign == '>=' else self.value <= float(bound)) else 'no'
 
 
 @dataclass
 class Ratio:
-    """Two things timed in turns.
-
-    Args:
-        first (float): median seconds.
-        second (float): median seconds.
-        value (float): median of first / second, turn by turn.
-        least (float): of these.
-        most (float): of these.
-    """
+    """Two functions timed in turns: median seconds of both; median, least and most of first / second, turn by turn."""
 
     first: float
     second: float
@@ -95,56 +62,32 @@ class Ratio:
         return f'{self.least:.2f} to {self.most:.2f}; {in_ms(self.first)} / {in_ms(self.second)}'
 
 
-class Clock:
+class Timer:
     """Times functions on a device.
 
     Args:
-        device (str): ``'cpu'`` or ``'cuda'``; every reading waits for the latter.
-        turns (int): how often each is timed, after one run that does not count; five times as often if that took less
-            than ``SHORT``. Defaults to 3.
+        device (str): ``'cpu'`` or ``'cuda'``; CUDA is synchronised before every reading.
+        turns (int): runs of each function after a warm-up run; five times as many if a run takes less than ``SHORT``.
+            Defaults to 3.
     """
-
-    SHORT = 0.2  # seconds
 
     def __init__(self, device: str, turns: int = 3) -> None:
         self.device = device
         self.turns = turns
 
     def seconds(self, function: Callable[[], object]) -> float:
-        """One run.
-
-        Args:
-            function (Callable): to be timed.
-
-        Returns:
-            float: seconds.
-        """
+        """Time of one run, in seconds."""
         begin = self._now()
         function()
         return self._now() - begin
 
     def median(self, function: Callable[[], object]) -> float:
-        """Several runs.
-
-        Args:
-            function (Callable): to be timed.
-
-        Returns:
-            float: median seconds.
-        """
+        """Median time of several runs, in seconds."""
         turns = self._turns(self.seconds(function))
         return statistics.median(self.seconds(function) for _ in range(turns))
 
     def ratio(self, first: Callable[[], object], second: Callable[[], object]) -> Ratio:
-        """Two functions in turns, so that what slows the machine down slows both.
-
-        Args:
-            first (Callable): above the line.
-            second (Callable): below.
-
-        Returns:
-            Ratio: of the times of first and second.
-        """
+        """Time of ``first`` over that of ``second``, run in turns: what slows the machine down slows both."""
         turns = self._turns(max(self.seconds(first), self.seconds(second)))
         pairs = [(self.seconds(first), self.seconds(second)) for _ in range(turns)]
         ratios = [a / b for a, b in pairs]
@@ -152,7 +95,7 @@ class Clock:
         return Ratio(*medians, statistics.median(ratios), min(ratios), max(ratios))
 
     def _turns(self, seconds: float) -> int:
-        return self.turns * (5 if seconds < self.SHORT else 1)
+        return self.turns * (5 if seconds < SHORT else 1)
 
     def _now(self) -> float:
         if self.device == 'cuda':
@@ -161,76 +104,43 @@ class Clock:
 
 
 def in_ms(seconds: float) -> str:
-    """For notes.
-
-    Args:
-        seconds (float): a time.
-
-    Returns:
-        str: in milliseconds, with three digits that count.
-    """
+    """A time in milliseconds with three significant digits, such as ``'12.3 ms'``."""
     return f'{1000 * seconds:.0f} ms' if seconds >= 0.1 else f'{1000 * seconds:.3g} ms'
 
 
-def growth_exponent(sizes: Sequence[float], seconds: Sequence[float]) -> float:
-    """The b of a x^b fitted to times.
-
-    Args:
-        sizes (Sequence[float]): the x.
-        seconds (Sequence[float]): the times.
-
-    Returns:
-        float: slope of the straight line through the logarithms, by least squares.
-    """
-    return float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
-
-
 def machine(device: str) -> str:
-    """What the figures hold for.
-
-    Args:
-        device (str): ``'cpu'`` or ``'cuda'``.
-
-    Returns:
-        str: the processor's name and how much of it is used.
-    """
+    """Name of the GPU or the processor, number of threads, version of torch."""
     if device == 'cuda':
         return f'{torch.cuda.get_device_name()}, torch {torch.__version__}'
-    names = [line.split(':')[1].strip() for line in _lines('/proc/cpuinfo') if line.startswith('model name')]
+    cpuinfo = Path('/proc/cpuinfo')
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    names = [line.split(':')[1].strip() for line in lines if line.startswith('model name')]
     name = names[0] if names else platform.processor() or platform.machine()
     return f'{name}, {torch.get_num_threads()} threads, torch {torch.__version__}'
 
 
 def write_report(results: Sequence[dict], device: str, folder: str) -> str:
-    """Write ``benchmark.json``, ``benchmark.md`` and the plots.
+    """Write ``benchmark.json``, ``benchmark.md`` and ``people.png``, and return the table.
 
     Args:
-        results (Sequence[dict]): of the cases, each with ``rows`` (dicts of :class:`Row`) and ``curves``.
+        results (Sequence[dict]): of the cases: ``rows`` (dicts of :class:`Row`) and, of the case that has one,
+            ``people``, the curve over the number of people.
         device (str): they ran on.
         folder (str): where the files go.
 
     Returns:
-        str: the table.
+        str: the table in Markdown.
     """
     out = Path(folder)
-    rows = [Row(**row) for result in results for row in result['rows']]
-    curves = {name: curve for result in results for name, curve in result['curves'].items()}
-    table = '\n'.join(align([['figure', 'size', 'measured', 'target', 'met', 'how'], *map(_cells, rows)]))
+    rows = [row for result in results for row in result['rows']]
+    curves = {result['rows'][0]['size']: result['people'] for result in results if result.get('people')}
+    cells = [[row['figure'], row['size'], f'{row["value"]:.3g}', row['note']] for row in rows]
+    table = '\n'.join(align([['figure', 'size', 'ratio', 'how'], *cells]))
     lines = ['# Benchmark', '', f'{machine(device)}.', '', table, '']
-    for name, plot in (('people', plot_people), ('growth', plot_growth)):
-        kept = {key: curve for key, curve in curves.items() if key.startswith(f'{name}:')}
-        if kept:
-            plot({key.split(':', 1)[1]: curve for key, curve in kept.items()}, str(out / f'{name}.png'))
-            lines += [f'![{name}]({name}.png)', '']
+    if curves:
+        plot_people(curves, str(out / 'people.png'))
+        lines += ['![time per image by number of people](people.png)', '']
     (out / 'benchmark.md').write_text('\n'.join(lines), encoding='utf-8')
-    content = dict(machine=machine(device), rows=[dict(asdict(row), met=row.met) for row in rows], curves=curves)
+    content = dict(machine=machine(device), rows=rows, people=curves)
     (out / 'benchmark.json').write_text(json.dumps(content, indent=1) + '\n', encoding='utf-8')
     return table
-
-
-def _cells(row: Row) -> list[str]:
-    return [row.figure, row.size, f'{row.value:.3g}', row.target, row.met, row.note]
-
-
-def _lines(path: str) -> list[str]:
-    return Path(path).read_text().splitlines() if Path(path).is_file() else []

@@ -1,4 +1,4 @@
-"""One of two models that are compared: its config on the data of the comparison, its checkpoint, its network."""
+"""One of the two models of a comparison: its config with the data of the comparison, its checkpoint, its network."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from rnnpose_plugin.runtime.checkpoint_file import check_checkpoint_file
 from rnnpose_plugin.runtime.checks import check_config
 from rnnpose_plugin.runtime.launch import check_options, read_config
 
-# What says which pictures and people a data set holds.
+# Settings that define the images and people of a data set.
 PLACE = ('type', 'data_root', 'ann_file', 'data_prefix', 'metainfo')
-# What a metric makes of a model's poses before they are compared with the truth, and the toolbox's defaults.
+# How a metric ranks poses and suppresses duplicates before the evaluation, with the defaults of MMPose.
 SCORING = dict(nms_mode='oks_nms', nms_thr=0.9, score_mode='bbox_keypoint', keypoint_score_thr=0.2)
 
 
@@ -39,8 +39,8 @@ class Contender:
         name (str): for tables and plots.
         config (str): path of its config.
         checkpoint (str): path of its checkpoint.
-        cfg (Config): the config, with options and data in it.
-        scoring (dict): how its config's metric ranks poses and removes doubles, the keys of ``SCORING``.
+        cfg (Config): the config with options and data merged.
+        scoring (dict): how the config's metric ranks poses and suppresses duplicates, keys of ``SCORING``.
     """
 
     name: str
@@ -55,20 +55,20 @@ class Contender:
         return self.cfg.test_dataloader.dataset
 
     def build_dataset(self, **settings) -> BaseDataset:
-        """Its test data.
+        """The test data.
 
         Args:
             **settings: further arguments of the data set.
 
         Returns:
-            BaseDataset: ready to use.
+            BaseDataset: the data set.
         """
         init_default_scope(self.cfg.get('default_scope', 'mmpose'))
-        with redirect_stdout(None):  # of the annotation file's reader
+        with redirect_stdout(None):  # pycocotools prints
             return DATASETS.build(dict(self.dataset_cfg, **settings))
 
     def build_model(self) -> tuple[Module, dict]:
-        """Its network with the weights of the checkpoint, for testing.
+        """The network with the weights of the checkpoint, for testing.
 
         Returns:
             tuple[Module, dict]: the model on the CPU, in evaluation mode, and the checkpoint's ``meta``.
@@ -84,22 +84,22 @@ class Contender:
         return model.eval(), checkpoint.get('meta') or {}
 
     def identity(self, count: int) -> dict:
-        """What its predictions depend on, for the header of their dump.
+        """What the predictions depend on, for the header of their file.
 
         Args:
-            count (int): pictures of the data set.
+            count (int): images of the data set.
 
         Returns:
-            dict: name of the part -> what it is in words, and a hash.
+            dict: name of the part -> description and hash.
         """
         dataset = self.build_dataset(lazy_init=True, pipeline=[])
         pipeline = self.dataset_cfg.get('pipeline')
         settings = json.dumps([self.cfg.model, pipeline], sort_keys=True, default=str)
-        pictures = os.path.realpath(dataset.data_prefix.get('img', ''))
+        images = os.path.realpath(dataset.data_prefix.get('img', ''))
         return {
             'config': [self.config, hashlib.sha256(settings.encode()).hexdigest()],
             'checkpoint': [self.checkpoint, hash_of_file(self.checkpoint)],
-            'data set': [f'{dataset.ann_file}, {count} pictures', hash_of_file(dataset.ann_file) + pictures],
+            'data set': [f'{dataset.ann_file}, {count} images', hash_of_file(dataset.ann_file) + images],
             'machine': [machine(), machine()],
         }
 
@@ -107,53 +107,52 @@ class Contender:
 def load_contender(
     name: str, config: str, checkpoint: str, options: dict | None = None, data: str | None = None
 ) -> Contender:
-    """Read a model's config and put it on the data of the comparison.
+    """Read a model's config and set the data of the comparison.
 
     Args:
         name (str): for tables and plots.
         config (str): path of its config.
         checkpoint (str): path of its checkpoint.
         options (dict, optional): changes to the config, dotted keys and values. Defaults to None.
-        data (str, optional): path of the config whose test set is taken. Defaults to None, its own.
+        data (str, optional): path of the config whose test set is used. Defaults to None, ``config``.
 
     Returns:
-        Contender: its files exist; nothing is built yet.
+        Contender: its files exist; the model is not built yet.
 
     Raises:
-        ValueError: for a model that is not bottom-up, or a config without one data set to test on.
+        ValueError: for a model that is not bottom-up, or a config without a single data set to test on.
     """
     cfg = read_config(config)
     check_options(cfg, options or {})
     cfg.merge_from_dict(options or {})
     if '://' in checkpoint:
-        raise ValueError(f'checkpoint {checkpoint} is an address; fetch the file and name that')
+        raise ValueError(f'checkpoint {checkpoint} is a URL; download the file and give its path')
     check_checkpoint_file(checkpoint)
     _check_test_set(cfg, config)
     if data is not None:
         place = read_config(data)
         _check_test_set(place, data)
-        _move(cfg.test_dataloader.dataset, place.test_dataloader.dataset)
+        _copy_place(cfg.test_dataloader.dataset, place.test_dataloader.dataset)
     if cfg.test_dataloader.dataset.get('data_mode', 'topdown') != 'bottomup':
         raise ValueError(
-            f"{config} is no bottom-up config (its test data has no data_mode='bottomup'); compare models that find "
-            'the people themselves'
+            f"{config} is not a bottom-up config (its test data has no data_mode='bottomup'); compare bottom-up models"
         )
     return Contender(name, config, checkpoint, cfg, _scoring(cfg))
 
 
 def check_test_data(contender: Contender) -> None:
-    """Refuse test data that do not exist or do not suit the model, before anything long begins.
+    """Refuse test data that are missing or do not fit the model, before the long run starts.
 
     Args:
         contender (Contender): the model.
     """
     init_default_scope(contender.cfg.get('default_scope', 'mmpose'))
-    # Its metrics read nothing here: what they would be given is the data set's own annotation file.
+    # Without the metrics: the comparison evaluates with the annotation file of the data set.
     check_config(Config(dict(contender.cfg.to_dict(), test_evaluator=None)), training=False)
 
 
 def hash_of_file(path: str) -> str:
-    """What a file holds, wherever it lies.
+    """Hash of the content of a file.
 
     Args:
         path (str): the file.
@@ -169,10 +168,10 @@ def hash_of_file(path: str) -> str:
 
 
 def machine() -> str:
-    """What the latencies are measured on.
+    """The device on which latencies are measured.
 
     Returns:
-        str: the device, in words.
+        str: such as ``'cpu, 2 threads'``.
     """
     if get_device() == 'cuda':
         return f'cuda ({torch.cuda.get_device_name()})'
@@ -183,10 +182,12 @@ def machine() -> str:
 def _check_test_set(cfg: Config, path: str) -> None:
     loader = cfg.get('test_dataloader')
     if not loader or 'ann_file' not in loader.dataset:
-        raise ValueError(f'{path} has no test_dataloader.dataset with an ann_file; name a config that has, with --data')
+        raise ValueError(
+            f'{path} has no test_dataloader.dataset with an ann_file; give a config that has one with --data'
+        )
 
 
-def _move(dataset_cfg: dict, place: dict) -> None:
+def _copy_place(dataset_cfg: dict, place: dict) -> None:
     for key in PLACE:
         dataset_cfg.pop(key, None)
         if key in place:
@@ -194,7 +195,7 @@ def _move(dataset_cfg: dict, place: dict) -> None:
 
 
 def _scoring(cfg: Config) -> dict:
-    """Of the first metric that evaluates poses as COCO does, with that metric's own defaults."""
+    """Settings of the first CocoMetric (or subclass) of the config."""
     for metric in _as_list(cfg.get('test_evaluator')):
         kind = metric.get('type')
         kind = METRICS.get(kind) if isinstance(kind, str) else kind

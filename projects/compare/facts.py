@@ -1,4 +1,4 @@
-"""What a comparison holds equal and what it does not, and when it should not be made."""
+"""What makes a comparison unfair if it differs: what has to be equal, and what the report lists."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from rnnpose_plugin.runtime.check_views import last_step
 
 from .contender import Contender, hash_of_file, machine
 
-# What has to be equal unless ``--allow-different`` names it, and how to make it so.
+# What has to be equal unless ``--allow-different`` names it, and how to make it equal.
 REQUIRED = {
     'annotations': 'put both on one with --data',
-    'pictures': 'put both on one set with --data, and leave out indices and filters that only one has',
+    'images': 'put both on one set with --data, and leave out indices and filters that only one has',
     'input_size': "set input_size of BottomupResize and of the head's codec",
-    'fit': 'set resize_mode, size_factor and use_udp of BottomupResize',
+    'resize': 'set resize_mode, size_factor and use_udp of BottomupResize',
     'flip': 'set model.test_cfg.flip_test',
     'scales': 'set model.test_cfg.multiscale_test and aug_scales of BottomupResize',
 }
@@ -31,13 +31,13 @@ NONE = 'none'
 
 @dataclass(frozen=True)
 class Fact:
-    """One thing about both models.
+    """One property of both models.
 
     Args:
-        name (str): what it is.
-        first (str): for the first model.
-        second (str): for the second.
-        equal (bool): whether it was held equal.
+        name (str): of the property.
+        first (str): its value for the first model.
+        second (str): its value for the second.
+        equal (bool): whether the two are equal.
         key (str, optional): its key in ``REQUIRED``. Defaults to None, it may differ.
     """
 
@@ -49,7 +49,7 @@ class Fact:
 
 
 def required_facts(first: Contender, second: Contender) -> list[Fact]:
-    """What has to be equal, as the configs and the data sets say it.
+    """What has to be equal, according to the configs and the data sets.
 
     Args:
         first (Contender): a model.
@@ -62,26 +62,26 @@ def required_facts(first: Contender, second: Contender) -> list[Fact]:
     same = files[0] == files[1] or (all(Path(f).is_file() for f in files) and len(set(map(hash_of_file, files))) == 1)
     annotations = Fact('annotation file', *files, same, 'annotations')
     views = [_views(contender) for contender in (first, second)]
-    names = dict(input_size='input size', fit='fit to the input', flip='flip', scales='scales')
+    names = dict(input_size='input size', resize='resize', flip='flip', scales='scales')
     return [
         annotations,
-        _pictures(first, second),
+        _images(first, second),
         *(_fact(name, *(view[key] for view in views), key) for key, name in names.items()),
     ]
 
 
 def refuse_unequal(facts: Sequence[Fact], allowed: Sequence[str]) -> list[Fact]:
-    """Refuse a comparison of things that cannot be compared.
+    """Refuse an unfair comparison.
 
     Args:
         facts (Sequence[Fact]): from :func:`required_facts`.
         allowed (Sequence[str]): keys of ``REQUIRED`` that may differ.
 
     Returns:
-        list[Fact]: those that differ by permission.
+        list[Fact]: those that differ and may.
 
     Raises:
-        ValueError: for the first that differs without.
+        ValueError: for the first that differs and may not.
     """
     different = [fact for fact in facts if not fact.equal]
     for fact in different:
@@ -94,7 +94,9 @@ def refuse_unequal(facts: Sequence[Fact], allowed: Sequence[str]) -> list[Fact]:
 
 
 def other_facts(contenders: Sequence[Contender], models: Sequence[Module], metas: Sequence[dict]) -> list[Fact]:
-    """What a reader has to know beside.
+    """What may differ, but has to be known to judge the figures.
+
+    The rest of a training recipe (optimizer, gradient clipping, averaging of weights) stands in the configs.
 
     Args:
         contenders (Sequence[Contender]): the two.
@@ -107,32 +109,29 @@ def other_facts(contenders: Sequence[Contender], models: Sequence[Module], metas
     columns = {
         'backbone': _backbones(*(contender.cfg.model.backbone for contender in contenders)),
         'parameters': [_parameters(model) for model in models],
-        'start, by the config': [_start(contender.cfg) for contender in contenders],
+        'initial weights, by the config': [_initial_weights(contender.cfg) for contender in contenders],
         'training data, by the config': [_training_data(contender.cfg) for contender in contenders],
-        'trained for': [_length(meta, contender.cfg) for meta, contender in zip(metas, contenders)],
-        'optimizer, by the config': [_optimizer(contender.cfg) for contender in contenders],
-        'gradients clipped, by the config': [_clipping(contender.cfg) for contender in contenders],
-        'weights averaged, by the config': [_averaging(contender.cfg) for contender in contenders],
-        'other test settings': [_test_settings(contender.cfg) for contender in contenders],
+        'trained for': [_training_length(meta, contender.cfg) for meta, contender in zip(metas, contenders)],
         'stop threshold': [_first_of(model, 'stop_threshold') for model in models],
-        'most people per picture': [_first_of(model, 'max_instances', 'decode_max_instances') for model in models],
-        'joint threshold': [_first_of(model, 'keypoint_threshold', 'decode_keypoint_thr') for model in models],
-        'removal of doubles (NMS)': [_nms(contender.scoring) for contender in contenders],
+        'most people per image': [_first_of(model, 'max_instances', 'decode_max_instances') for model in models],
+        'keypoint threshold': [_first_of(model, 'keypoint_threshold', 'decode_keypoint_thr') for model in models],
+        'non-maximum suppression': [_nms(contender.scoring) for contender in contenders],
         'score of a pose': [_score(contender.scoring) for contender in contenders],
+        'latency': [f'one image at a time on {machine()}'] * 2,
     }
     facts = [_fact(name, *values) for name, values in columns.items()]
     facts.insert(1, _weights(*(model.backbone for model in models)))
-    return [*facts, _fact('clock', *[f'one picture at a time on {machine()}'] * 2)]
+    return facts
 
 
 def annotation_file(contender: Contender) -> str:
-    """The file with the truth.
+    """The file with the ground truth.
 
     Args:
         contender (Contender): a model.
 
     Returns:
-        str: its path, whether or not there is such a file.
+        str: its path, whether or not the file exists.
     """
     return contender.build_dataset(lazy_init=True, pipeline=[]).ann_file
 
@@ -152,21 +151,21 @@ def _views(contender: Contender) -> dict[str, Any]:
     scales = (resize.aug_scales if resize is not None else None) if settings.get('multiscale_test', False) else None
     return dict(
         input_size=' x '.join(map(str, size)) if size else 'unknown',
-        fit=_resizing(resize),
+        resize=_resizing(resize),
         flip='on' if settings.get('flip_test', False) else 'off',
         scales=', '.join(f'{scale:g}' for scale in sorted([1.0, *(scales or ())])),
     )
 
 
-def _pictures(first: Contender, second: Contender) -> Fact:
-    """The same if as many files, in order, have the same names and sizes, wherever they lie."""
+def _images(first: Contender, second: Contender) -> Fact:
+    """Equal if the files have the same names and sizes in the same order, in whatever folder."""
     texts, files = [], []
     for contender in (first, second):
         dataset = contender.build_dataset(pipeline=[])
         paths = [Path(dataset.get_data_info(index)['img_path']) for index in range(len(dataset))]
         texts.append(f'{len(paths)} of {dataset.data_prefix.get("img", "?")}')
         files.append([(path.name, path.stat().st_size if path.is_file() else None) for path in paths])
-    return Fact('pictures', *texts, files[0] == files[1], 'pictures')
+    return Fact('images', *texts, files[0] == files[1], 'images')
 
 
 def _resizing(resize: BottomupResize | None) -> str:
@@ -186,7 +185,7 @@ def _backbones(*backbones: dict) -> list[str]:
 
 
 def _leaves(settings: dict, prefix: str = '') -> dict[str, str]:
-    """All settings but the type and how weights begin, with dotted names."""
+    """All settings with dotted names, without the type and the initial weights."""
     leaves = {}
     for name, value in settings.items():
         if isinstance(value, dict) and name != 'init_cfg':
@@ -197,7 +196,7 @@ def _leaves(settings: dict, prefix: str = '') -> dict[str, str]:
 
 
 def _weights(first: Module, second: Module) -> Fact:
-    """Counters of batch norms are no weights."""
+    """Compares all tensors except the counters of batch norms."""
     weights = [
         {name: value for name, value in backbone.state_dict().items() if 'num_batches_tracked' not in name}
         for backbone in (first, second)
@@ -219,13 +218,13 @@ def _parameters(model: Module) -> str:
     return f'{total:,}, of these backbone {backbone:,}'
 
 
-def _start(cfg: Config) -> str:
-    """What a training with the config starts from; the checkpoint itself does not tell."""
+def _initial_weights(cfg: Config) -> str:
+    """What a training with the config starts from; the checkpoint does not record it."""
     init_cfg = (cfg.model.get('backbone') or {}).get('init_cfg') or []
     parts = init_cfg if isinstance(init_cfg, (list, tuple)) else [init_cfg]
     files = [part['checkpoint'] for part in parts if part.get('checkpoint')]
     frozen = ', backbone frozen' if cfg.model.get('freeze_backbone', False) else ''
-    return (cfg.get('load_from') or ', '.join(files) or 'random weights') + frozen
+    return (cfg.get('load_from') or ', '.join(files) or 'random') + frozen
 
 
 def _training_data(cfg: Config) -> str:
@@ -236,39 +235,16 @@ def _training_data(cfg: Config) -> str:
     return str(Path(dataset.get('data_root', ''), dataset.get('ann_file', dataset.get('type'))))
 
 
-def _length(meta: dict, cfg: Config) -> str:
+def _training_length(meta: dict, cfg: Config) -> str:
     if 'iter' not in meta:
         return 'not in the checkpoint'
     loader = cfg.get('train_dataloader')
-    batch = f' of {loader.batch_size} pictures' if loader and 'batch_size' in loader else ''
+    batch = f' of {loader.batch_size} images' if loader and 'batch_size' in loader else ''
     return f'{meta["iter"]:,} iterations{batch}, {meta.get("epoch", "?")} epochs'
 
 
-def _optimizer(cfg: Config) -> str:
-    optimizer = (cfg.get('optim_wrapper') or {}).get('optimizer')
-    if not optimizer:
-        return 'not in the config'
-    return f'{optimizer["type"]}, lr {optimizer["lr"]:g}' if 'lr' in optimizer else str(optimizer['type'])
-
-
-def _clipping(cfg: Config) -> str:
-    clipping = (cfg.get('optim_wrapper') or {}).get('clip_grad') or {}
-    return ', '.join(f'{key} {value}' for key, value in sorted(clipping.items())) or NONE
-
-
-def _averaging(cfg: Config) -> str:
-    hooks = [hook for hook in cfg.get('custom_hooks') or () if hook.get('type') == 'EMAHook']
-    return f'EMA, momentum {hooks[0].get("momentum", 0.0002)}' if hooks else NONE
-
-
-def _test_settings(cfg: Config) -> str:
-    settings = dict(cfg.model.get('test_cfg') or {})
-    rest = {key: value for key, value in settings.items() if key not in ('flip_test', 'multiscale_test')}
-    return ', '.join(f'{key}={value}' for key, value in sorted(rest.items())) or NONE
-
-
 def _first_of(model: Module, *names: str) -> str:
-    """The first setting that head or codec has."""
+    """The first of these settings that the head or its codec has."""
     head = getattr(model, 'head', None)
     for place in (head, getattr(head, 'decoder', None)):
         for name in names:
@@ -284,4 +260,4 @@ def _nms(scoring: dict) -> str:
 
 def _score(scoring: dict) -> str:
     mode = scoring['score_mode']
-    return f'{mode}, joints over {scoring["keypoint_score_thr"]:g}' if mode == 'bbox_keypoint' else mode
+    return f'{mode}, keypoints over {scoring["keypoint_score_thr"]:g}' if mode == 'bbox_keypoint' else mode

@@ -1,4 +1,4 @@
-"""Plots of two models side by side, and the pictures on which they disagree."""
+"""Plots of two models side by side, and the images on which they disagree most."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from matplotlib import pyplot as plt  # noqa: E402
 
 COLOURS = ('tab:blue', 'tab:orange')
 PEOPLE = plt.get_cmap('tab10').colors
-NOBODY = 'white'
-SURPLUS_COLUMNS = 5  # of the count confusion, beyond the most people there are
+SURPLUS = 'white'  # colour of a pose without a person
+SURPLUS_COLUMNS = 5  # of the confusion matrix, beyond the largest true number of people
 
 
 @dataclass
-class Picture:
-    """A picture with what is there and what two models found.
+class JudgedImage:
+    """An image with its people and the poses of two models.
 
     Args:
         path (str): image file.
-        people (list[dict]): COCO's annotations.
+        people (list[dict]): annotations in COCO's format.
         poses (Sequence[list[dict]]): each model's detections, in COCO's format.
-        persons (list[dict[int, int]]): for each model, the person of each pose that has one.
-        scores (list[float]): each model's agreement with the truth.
+        persons (list[dict[int, int]]): per model, index of a pose -> index of its person.
+        scores (list[float]): each model's agreement with the annotations.
     """
 
     path: str
@@ -56,7 +56,7 @@ def plot_bands(models: Sequence[dict], path: str) -> None:
         axis.bar_label(bars, ['–' if value is None else f'{100 * value:.1f}' for value in values], fontsize=8)
     labels = ['/'.join(dict.fromkeys(str(band['people']) for band in row)) for row in bands]
     axis.set_xticks(range(len(bands)), [f'{row[0]["band"]}\n{people} people' for row, people in zip(bands, labels)])
-    axis.set_xlabel('highest box IoU with another person of the picture')
+    axis.set_xlabel('highest box IoU with another person of the image')
     axis.set_ylabel('AP, %')
     axis.set_ylim(0, 100)
     axis.legend(loc='upper right', frameon=False)
@@ -64,7 +64,7 @@ def plot_bands(models: Sequence[dict], path: str) -> None:
 
 
 def plot_latency(models: Sequence[dict], path: str) -> None:
-    """Median time for a picture by the number of people in it: in all, and without decoding.
+    """Median time per image by number of people: in total, and of the network alone.
 
     Args:
         models (Sequence[dict]): from ``Results.as_data``.
@@ -78,16 +78,16 @@ def plot_latency(models: Sequence[dict], path: str) -> None:
         times = [1000 * row['network'] for row in rows]
         axis.plot(people, times, 'x--', color=colour, alpha=0.7, label=f'{model["name"]}, network')
     rows = models[0]['latency_by_people']
-    axis.set_xticks([row['people'] for row in rows], [f'{row["people"]}\n({row["pictures"]})' for row in rows])
-    axis.set_xlabel('people in the picture (number of such pictures)')
-    axis.set_ylabel('median, ms per picture')
+    axis.set_xticks([row['people'] for row in rows], [f'{row["people"]}\n({row["images"]})' for row in rows])
+    axis.set_xlabel('people in the image (number of such images)')
+    axis.set_ylabel('median, ms per image')
     axis.set_ylim(bottom=0)
     axis.legend(frameon=False, fontsize=8)
     _save(figure, path)
 
 
 def plot_counts(models: Sequence[dict], path: str) -> None:
-    """Numbers of pictures by how many people are there and how many were found.
+    """Confusion matrices of the number of people per image.
 
     Args:
         models (Sequence[dict]): from ``Results.as_data``.
@@ -111,43 +111,42 @@ def plot_counts(models: Sequence[dict], path: str) -> None:
         axis.set_xticks(range(width), [*range(width - 1), last])
         axis.set_yticks(range(height))
         axis.tick_params(labelsize=8)
-        axis.set_title(f'{model["name"]}: {100 * model["counts"]["right"]:.0f} % right', fontsize=10)
+        axis.set_title(f'{model["name"]}: {100 * model["counts"]["right"]:.0f} % correct', fontsize=10)
         axis.set_xlabel('people found')
-    axes[0].set_ylabel('people there')
+    axes[0].set_ylabel('people in the image')
     _save(figure, path)
 
 
 def draw_disagreements(
-    pictures: Sequence[Picture], names: Sequence[str], skeleton: Sequence[tuple[int, int]], path: str
+    images: Sequence[JudgedImage], names: Sequence[str], skeleton: Sequence[tuple[int, int]], path: str
 ) -> None:
-    """One row for each picture: the truth and each model's poses.
+    """One row per image: the annotations and each model's poses.
 
-    A person and the pose that fits it best have one colour; surplus poses are thin and white.
+    A person and the pose that matches it best have the same colour; surplus poses are thin and white.
 
     Args:
-        pictures (Sequence[Picture]): there may be none.
+        images (Sequence[JudgedImage]): may be empty.
         names (Sequence[str]): of the models.
-        skeleton (Sequence[tuple[int, int]]): pairs of keypoint indices that are joined by a line.
+        skeleton (Sequence[tuple[int, int]]): pairs of keypoint indices that are connected by a line.
         path (str): the PNG.
     """
-    rows = max(1, len(pictures))
+    rows = max(1, len(images))
     figure, axes = plt.subplots(rows, 1 + len(names), figsize=(2.7 * (1 + len(names)), 2.9 * rows), squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()
-    if not pictures:
-        axes[0, 0].text(0, 0.5, 'They agree on every picture.')
-    for row, picture in zip(axes, pictures):
-        image = cv2.imread(picture.path)
-        titles = [f'{Path(picture.path).name}: {len(picture.people)} there']
+    if not images:
+        axes[0, 0].text(0, 0.5, 'They agree on every image.')
+    for row, judged in zip(axes, images):
+        image = cv2.imread(judged.path)
+        titles = [f'{Path(judged.path).name}: {len(judged.people)} people']
         titles += [
-            f'{name}: {len(poses)} poses, {score:.2f}'
-            for name, poses, score in zip(names, picture.poses, picture.scores)
+            f'{name}: {len(poses)} poses, {score:.2f}' for name, poses, score in zip(names, judged.poses, judged.scores)
         ]
-        truth = [(person, PEOPLE[i % len(PEOPLE)]) for i, person in enumerate(picture.people)]
+        truth = [(person, PEOPLE[i % len(PEOPLE)]) for i, person in enumerate(judged.people)]
         columns = [truth]
-        for poses, persons in zip(picture.poses, picture.persons):
+        for poses, persons in zip(judged.poses, judged.persons):
             columns.append(
-                [(p, PEOPLE[persons[i] % len(PEOPLE)] if i in persons else NOBODY) for i, p in enumerate(poses)]
+                [(p, PEOPLE[persons[i] % len(PEOPLE)] if i in persons else SURPLUS) for i, p in enumerate(poses)]
             )
         for axis, title, people in zip(row, titles, columns):
             axis.set_title(title, fontsize=9)
@@ -156,7 +155,7 @@ def draw_disagreements(
 
 
 def _fitted(matrix: np.ndarray, height: int, width: int) -> np.ndarray:
-    """As large as asked for; whatever has no column of its own goes into the last."""
+    """The matrix in the given size; further columns are added to the last."""
     fitted = np.zeros((height, max(width, matrix.shape[1])), dtype=int)
     fitted[: matrix.shape[0], : matrix.shape[1]] = matrix
     return np.column_stack([fitted[:, : width - 1], fitted[:, width - 1 :].sum(axis=1)])
@@ -164,15 +163,15 @@ def _fitted(matrix: np.ndarray, height: int, width: int) -> np.ndarray:
 
 def _draw_people(axis, image: np.ndarray, people: Sequence[tuple[dict, object]], skeleton) -> None:
     axis.imshow(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), alpha=0.75)
-    # Surplus poses first, so that the others lie on them.
-    for person, colour in sorted(people, key=lambda pair: pair[1] != NOBODY):
+    # Surplus poses first, so that the others are drawn over them.
+    for person, colour in sorted(people, key=lambda pair: pair[1] != SURPLUS):
         joints = np.reshape(person['keypoints'], (-1, 3))
-        shown = joints[:, 2] > 0
-        width = 0.6 if colour == NOBODY else 1.8
+        labelled = joints[:, 2] > 0
+        width = 0.6 if colour == SURPLUS else 1.8
         for a, b in skeleton:
-            if shown[a] and shown[b]:
+            if labelled[a] and labelled[b]:
                 axis.plot(*joints[[a, b], :2].T, color=colour, linewidth=width)
-        axis.scatter(*joints[shown, :2].T, s=5 * width, color=[colour], edgecolors='black', linewidths=0.3, zorder=3)
+        axis.scatter(*joints[labelled, :2].T, s=5 * width, color=[colour], edgecolors='black', linewidths=0.3, zorder=3)
     axis.set_xlim(-0.5, image.shape[1] - 0.5)
     axis.set_ylim(image.shape[0] - 0.5, -0.5)
 

@@ -1,14 +1,12 @@
-"""Running one model of a comparison picture by picture, and keeping what it found in a file to go on from."""
+"""Run one model of a comparison image by image; its predictions are kept in a file, so that a killed run resumes."""
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
-import resource
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import redirect_stdout, suppress
+from contextlib import redirect_stdout
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,15 +17,16 @@ from mmengine.runner import Runner
 from mmpose.registry import METRICS
 from torch.nn import Module
 
-from rnnpose_plugin.engine.progress_bar_hook import LoopBar
+from projects.peak_memory import PeakMemory
+from rnnpose_plugin.runtime.progress import track
 
 from .contender import Contender
 
-WARM_UP = 3  # runs of the first picture before the clock counts
+WARM_UP = 3  # runs of the first image before it is timed
 
 
 class PredictionDump:
-    """A file of predictions in JSON lines: first what they are of, then one line for each picture, in order.
+    """A file of predictions in JSON lines: a header with the identity of the run, then one line per image, in order.
 
     Args:
         path (str): the file.
@@ -35,7 +34,7 @@ class PredictionDump:
         image_ids (Sequence[int]): of the data set, in its order.
 
     Raises:
-        ValueError: if the file holds predictions of something else.
+        ValueError: if the file is not of this run.
     """
 
     def __init__(self, path: str, identity: dict, image_ids: Sequence[int]) -> None:
@@ -46,7 +45,7 @@ class PredictionDump:
         if not self.path.exists():
             return []
         texts = self.path.read_text(encoding='utf-8').split('\n')
-        whole = texts[:-1]  # what stands behind the last line's end was cut off while it was written
+        whole = texts[:-1]  # without a line that was cut off while it was written
         if texts[-1]:
             self.path.write_text(''.join(f'{text}\n' for text in whole), encoding='utf-8')
         if not whole:
@@ -55,27 +54,33 @@ class PredictionDump:
             header, *lines = map(json.loads, whole)
             self._check(header, [line['img_id'] for line in lines])
         except (KeyError, TypeError, json.JSONDecodeError):
-            raise ValueError(f'{self.path} holds no predictions of this tool; {self._cure()}') from None
+            raise ValueError(f'{self.path} is not a file of predictions; {self._cure()}') from None
         return lines
 
     def _check(self, header: dict, image_ids: list[int]) -> None:
         for part, (words, value) in self.identity.items():
-            there, hashed = header[part]
-            if hashed != value:
-                difference = f'{there}, which has changed since' if there == words else f'{there}, not of {words}'
+            recorded, recorded_hash = header[part]
+            if recorded_hash != value:
+                changed = recorded == words
+                difference = f'{recorded}, which has changed since' if changed else f'{recorded}, not {words}'
                 raise ValueError(f'{self.path} holds predictions of another {part} ({difference}); {self._cure()}')
         if image_ids != self.image_ids[: len(image_ids)]:
-            raise ValueError(f'{self.path} holds predictions of other pictures; {self._cure()}')
+            raise ValueError(f'{self.path} holds predictions of other images; {self._cure()}')
 
     @staticmethod
     def _cure() -> str:
         return 'give another --out to keep them, or --fresh to replace them'
 
+    @property
+    def finished(self) -> bool:
+        """bool: whether every image has its line."""
+        return len(self.lines) == len(self.image_ids)
+
     def append(self, line: dict) -> None:
-        """Write one picture's predictions down at once.
+        """Write the predictions of one image to the file.
 
         Args:
-            line (dict): for JSON, with ``img_id``.
+            line (dict): serialisable, with ``img_id``.
         """
         new = not self.path.exists() or not self.path.stat().st_size
         with self.path.open('a', encoding='utf-8') as file:
@@ -84,12 +89,12 @@ class PredictionDump:
 
 
 class Stopwatch:
-    """Seconds spent in a model, and the part of them spent in its codec: the arg max, the grouping, what is NMS there.
+    """Seconds spent in a model, and those spent in its codec (arg max, grouping, non-maximum suppression).
 
-    A head without a codec counts as network altogether. On CUDA every reading waits for the device.
+    Without a codec all time counts as network. CUDA is synchronised before every reading.
 
     Args:
-        model (Module): an estimator of the toolbox; its codec's methods are wrapped.
+        model (Module): an estimator of MMPose; the methods of its codec are wrapped.
     """
 
     def __init__(self, model: Module) -> None:
@@ -106,7 +111,7 @@ class Stopwatch:
         """Run the model.
 
         Args:
-            batch (dict): as collated.
+            batch (dict): collated.
 
         Returns:
             tuple[list, dict[str, float]]: the data samples with predictions; seconds of ``network`` (all but the
@@ -137,57 +142,16 @@ class Stopwatch:
         return time.perf_counter()
 
 
-class PeakMemory:
-    """MiB that pictures take: on CUDA the most that was allocated, weights included; on a CPU the most that this
-    process held, less what it held before the first picture."""
-
-    def __init__(self) -> None:
-        self.cuda = get_device() == 'cuda'
-        if self.cuda:
-            torch.cuda.reset_peak_memory_stats()
-        else:
-            self._forget()
-        self.before = 0.0 if self.cuda else self._resident()
-
-    def read(self) -> float:
-        """The peak so far.
-
-        Returns:
-            float: MiB.
-        """
-        if self.cuda:
-            return torch.cuda.max_memory_allocated() / 2**20
-        return self._resident() - self.before
-
-    @staticmethod
-    def _forget() -> None:
-        """Where Linux allows it, give back what loading left free and let the peak begin anew.
-
-        Elsewhere pictures that need less than loading did come out as 0.
-        """
-        with suppress(OSError, AttributeError):
-            ctypes.CDLL('libc.so.6').malloc_trim(0)
-            Path('/proc/self/clear_refs').write_text('5')
-
-    @staticmethod
-    def _resident() -> float:
-        """The most that this process held since the peak began; Linux hands ru_maxrss on from parent to child."""
-        with suppress(OSError):
-            line = next(line for line in Path('/proc/self/status').read_text().splitlines() if 'VmHWM' in line)
-            return int(line.split()[1]) / 2**10
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-
-
 def open_dump(contender: Contender, path: str, limit: int | None = None) -> PredictionDump:
-    """The dump of a model's predictions on its test data, as far as it got.
+    """The predictions of a model on its test data, as far as an earlier run got.
 
     Args:
         contender (Contender): the model.
         path (str): the file.
-        limit (int, optional): only so many pictures, the first. Defaults to None, all.
+        limit (int, optional): the first so many images only. Defaults to None, all.
 
     Returns:
-        PredictionDump: with the lines that are there, at most ``limit``.
+        PredictionDump: with at most ``limit`` lines.
     """
     dataset = contender.build_dataset(pipeline=[])
     dump = PredictionDump(
@@ -199,35 +163,31 @@ def open_dump(contender: Contender, path: str, limit: int | None = None) -> Pred
 
 
 def predict(contender: Contender, dump: PredictionDump) -> None:
-    """Run a model on the pictures that are not in its dump yet, one at a time.
+    """Run a model on the images that are not in its dump yet, one at a time.
 
     Args:
         contender (Contender): the model.
-        dump (PredictionDump): takes a line for each picture: ``img_id``, ``keypoints`` (n, K, 2) in pixels of the
-            picture, ``keypoint_scores`` (n, K), ``bbox_scores`` (n,), seconds of ``network``, ``decoding`` and
+        dump (PredictionDump): receives a line per image: ``img_id``, ``keypoints`` (n, K, 2) in pixels of the image,
+            ``keypoint_scores`` (n, K), ``bbox_scores`` (n,), seconds of ``network``, ``decoding`` and
             ``total``, and the ``peak_mib`` of memory so far.
     """
     done, count = len(dump.lines), len(dump.image_ids)
-    print(f'{contender.name}: {count - done} of {count} pictures to do', flush=True)
-    if done == count:
+    print(f'{contender.name}: {count - done} of {count} images to do', flush=True)
+    if dump.finished:
         return
     model, _ = contender.build_model()
     watch = Stopwatch(model.to(get_device()))
     batches = _batches(contender, range(done, count))
-    memory = PeakMemory()
-    bar = LoopBar(contender.name, count - done, interval=10)
-    for number, batch in enumerate(batches):
+    memory = PeakMemory(get_device())
+    for number, batch in enumerate(track(batches, contender.name)):
         for _ in range(WARM_UP if number == 0 else 0):
             watch.run(batch)
         (sample,), seconds = watch.run(batch)
         dump.append(dict(_as_line(sample), **seconds, peak_mib=memory.read()))
-        if bar.is_due():
-            bar.draw()
-    bar.close()
 
 
 def detections_of(contender: Contender, lines: Iterable[dict], metainfo: dict, ann_file: str) -> list[dict]:
-    """Poses in COCO's format, ranked and freed of doubles by the toolbox's CocoMetric with the model's settings.
+    """Poses in COCO's format, ranked and without duplicates, by MMPose's CocoMetric with the model's settings.
 
     Args:
         contender (Contender): the model.
@@ -236,12 +196,12 @@ def detections_of(contender: Contender, lines: Iterable[dict], metainfo: dict, a
         ann_file (str): of the data set.
 
     Returns:
-        list[dict]: what COCO's ``loadRes`` takes.
+        list[dict]: for COCO's ``loadRes``.
     """
     with TemporaryDirectory() as folder:
         prefix = os.path.join(folder, 'poses')
         settings = dict(contender.scoring, ann_file=ann_file, format_only=True, outfile_prefix=prefix)
-        with redirect_stdout(None):  # of the annotation file's reader
+        with redirect_stdout(None):  # pycocotools prints
             metric = METRICS.build(dict(settings, type='CocoMetric'))
         metric.dataset_meta = metainfo
         metric.process({}, [_as_sample(line, metainfo['num_keypoints']) for line in lines])
@@ -254,7 +214,7 @@ def _batches(contender: Contender, indices: Iterable[int]):
         key: contender.cfg.test_dataloader[key] for key in ('collate_fn',) if key in contender.cfg.test_dataloader
     }
     dataset = contender.build_dataset(indices=list(indices))
-    # One picture at a time, read in this process: nothing else is busy while the clock runs.
+    # One image at a time, read in this process, so that nothing else runs while an image is timed.
     return Runner.build_dataloader(
         dict(
             loader,
@@ -280,5 +240,5 @@ def _as_sample(line: dict, num_keypoints: int) -> dict:
         keypoint_scores=np.reshape(line['keypoint_scores'], (-1, num_keypoints)),
         bbox_scores=np.asarray(line['bbox_scores'], dtype=np.float64),
     )
-    # The metric takes poses whose id is no list for those of a single person, and keeps one of them.
+    # With an id that is not a list the metric takes the poses for those of one person and keeps one of them.
     return dict(id=[line['img_id']], img_id=line['img_id'], pred_instances=poses, gt_instances={})

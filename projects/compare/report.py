@@ -23,28 +23,28 @@ from rnnpose_plugin.evaluation.crowding import (
 
 from .contender import Contender
 from .facts import Fact, annotation_file
-from .plots import Picture, draw_disagreements, plot_bands, plot_counts, plot_latency
+from .plots import JudgedImage, draw_disagreements, plot_bands, plot_counts, plot_latency
 from .predictions import PredictionDump, detections_of
 
-SHOWN = ('AP', 'AP50', 'AP75', 'AP(M)', 'AP(L)', 'AR')
+FIGURES = ('AP', 'AP50', 'AP75', 'AP(M)', 'AP(L)', 'AR')
 PARTS = ('network', 'decoding', 'total')
 SHEET_ROWS = 6
 HOW = """\
-- AP and AR are COCO's, in percent. *AP at IoU a-b* is that of the people whose box overlaps another person's by an IoU
-  above a and up to b at most (OCHuman's "moderate" is 0.5-0.75, its "hard" 0.75-1). The others are ignored there: a
-  pose that fits one of them counts neither way. A pose that fits nobody counts against every band with a person in the
-  picture.
-- *People found/true* and the count of a picture take every pose that AP takes, however low its score. *The best score
-  threshold* drops poses below the score that gives most right counts on these very pictures: what a model could reach.
-- Latencies are medians over the pictures, one at a time, after a warm-up. *Decoding* is the time in the codec (arg max,
-  grouping), *network* everything else between picture tensor and poses, such as merging flipped views or resizing maps.
-  All pictures of the first model came before those of the second; of a run that was gone on with, at several times.
-- Peak memory is that of a process for this model alone: on CUDA all that was allocated, on a CPU what the pictures took
-  over what the process had held before."""
+- AP and AR are COCO's, in percent. *AP at IoU a-b* covers the people whose box overlaps another person's with an IoU in
+  (a, b] (OCHuman's "moderate" is 0.5-0.75, its "hard" 0.75-1). All others are ignored: a pose that matches one of them
+  is neither a true nor a false positive. A pose that matches no person is a false positive in every band that has a
+  person in the image.
+- *People found/true* and the counts per image include every pose that AP includes, however low its score. *The best
+  score threshold* drops poses below the score with the most correct counts on these same images: an upper bound.
+- Latencies are medians over the images, one at a time, after a warm-up. *Decoding* is the time in the codec (arg max,
+  grouping), *network* everything else between image tensor and poses, such as merging flipped views or resizing maps.
+  The first model runs on all images before the second; a resumed run was timed in several parts.
+- Each model runs in a process of its own. Its peak memory is, on CUDA, the peak of all allocations; on a CPU, the peak
+  resident size less the resident size before the first image."""
 
 
 class Results:
-    """What one model found, compared with the truth.
+    """The predictions of one model, evaluated.
 
     Args:
         contender (Contender): the model.
@@ -70,10 +70,10 @@ class Results:
         return self.metainfo['sigmas']
 
     def confident_poses(self) -> list[list[dict]]:
-        """The poses at the score threshold that gives most right counts, without the many faint ones of AE, say.
+        """The poses at the score threshold with the most correct counts, without the many low-scoring ones of AE, say.
 
         Returns:
-            list[list[dict]]: detections, picture by picture.
+            list[list[dict]]: detections per image.
         """
         threshold, _ = self._best_threshold()
         images = self.dump.image_ids
@@ -87,8 +87,8 @@ class Results:
         """All figures.
 
         Returns:
-            dict: for JSON. AP and AR are in [0, 1] and None where there is nobody, latencies in seconds; ``confusion``
-            has a row for each true count of people and a column for each found one.
+            dict: serialisable. AP and AR are in [0, 1] and None without people, latencies in seconds; ``confusion``
+            has a row per true number of people and a column per number found.
         """
         errors = np.abs(np.subtract(self.found, self.true))
         threshold, best = self._best_threshold()
@@ -105,7 +105,7 @@ class Results:
             name=self.contender.name,
             config=self.contender.config,
             checkpoint=self.contender.checkpoint,
-            pictures=len(self.dump.lines),
+            images=len(self.dump.lines),
             figures=coco_figures(self.truth, self.detections, self.sigmas),
             bands=figures_by_band(self.truth, self.detections, self.sigmas),
             counts=counts,
@@ -119,9 +119,7 @@ class Results:
         for number, line in zip(self.true, self.dump.lines):
             groups[number].append(line)
         return [
-            dict(
-                people=number, pictures=len(lines), **{p: float(np.median([line[p] for line in lines])) for p in PARTS}
-            )
+            dict(people=number, images=len(lines), **{p: float(np.median([line[p] for line in lines])) for p in PARTS})
             for number, lines in sorted(groups.items())
         ]
 
@@ -131,9 +129,9 @@ def write_report(results: Sequence[Results], facts: Sequence[Fact], allowed: Seq
 
     Args:
         results (Sequence[Results]): of the two models.
-        facts (Sequence[Fact]): what was held equal and what was not.
-        allowed (Sequence[Fact]): what differs by permission.
-        folder (str): where they go.
+        facts (Sequence[Fact]): all facts.
+        allowed (Sequence[Fact]): required facts that differ, as ``--allow-different`` names them.
+        folder (str): for the files.
 
     Returns:
         dict: the content of ``report.json``.
@@ -158,7 +156,7 @@ def write_report(results: Sequence[Results], facts: Sequence[Fact], allowed: Seq
 
 
 def as_markdown(report: dict) -> str:
-    """The report to read.
+    """The report in Markdown.
 
     Args:
         report (dict): from :func:`write_report`.
@@ -184,24 +182,24 @@ def as_markdown(report: dict) -> str:
     plots = {
         'AP by crowding': 'bands.png',
         'Latency by number of people': 'latency.png',
-        'People found where so many are': 'counts.png',
+        'People found by people in the image': 'counts.png',
     }
     for title, name in plots.items():
         lines += ['', f'## {title}', '', f'![{title}]({name})']
     lines += ['', '## Where they disagree most', '']
     if report['disagreements'] is None:
-        return '\n'.join([*lines, 'Not drawn, as they were not tested on the same pictures.'])
+        return '\n'.join([*lines, 'Not drawn: they were not tested on the same images.'])
     lines += [
-        'A picture is ranked by the difference of what both get for it: the OKS of the best pairs of a person and a '
-        'pose, summed up, less 1 for each surplus pose. Poses below the best score threshold are left out.',
+        "Images are ranked by the difference of the two models' scores: the sum of the OKS over the best pairs of a "
+        'person and a pose, less 1 for each surplus pose. Poses below the best score threshold are left out.',
         '',
-        f'![Pictures on which {first} and {second} disagree most](disagreements.png)',
+        f'![Images on which {first} and {second} disagree most](disagreements.png)',
     ]
     return '\n'.join(lines)
 
 
 def as_text(report: dict) -> str:
-    """What the tool prints: the table, and what was held equal.
+    """What the tool prints: the table, and what is equal and what differs.
 
     Args:
         report (dict): from :func:`write_report`.
@@ -215,19 +213,19 @@ def as_text(report: dict) -> str:
 
 
 def _table(models: Sequence[dict]) -> list[str]:
-    rows = [['', *(model['name'] for model in models)], ['pictures', *(str(model['pictures']) for model in models)]]
-    rows += [[name, *(_percent(model['figures'][name]) for model in models)] for name in SHOWN]
+    rows = [['', *(model['name'] for model in models)], ['images', *(str(model['images']) for model in models)]]
+    rows += [[name, *(_percent(model['figures'][name]) for model in models)] for name in FIGURES]
     for bands in zip(*(model['bands'] for model in models)):
         people = '/'.join(dict.fromkeys(str(band['people']) for band in bands))
         rows.append([f'AP at IoU {bands[0]["band"]} ({people} people)', *(_percent(band['AP']) for band in bands)])
     counts = [model['counts'] for model in models]
     rows.append(['people found/true', *(f'{count["found"]}/{count["true"]}' for count in counts)])
-    rows.append(['pictures with the right count, %', *(_percent(count['right']) for count in counts)])
+    rows.append(['images with the correct count, %', *(_percent(count['right']) for count in counts)])
     best = [f'{_percent(count["right_at_best_threshold"])} (score {count["best_threshold"]:.2g})' for count in counts]
     rows.append(['the same with the best score threshold', *best])
-    rows.append(['people too many or too few per picture', *(f'{count["error"]:.2f}' for count in counts)])
+    rows.append(['counting error, people per image', *(f'{count["error"]:.2f}' for count in counts)])
     for part in PARTS:
-        rows.append([f'{part}, ms per picture', *(f'{1000 * model["latency"][part]:.1f}' for model in models)])
+        rows.append([f'{part}, ms per image', *(f'{1000 * model["latency"][part]:.1f}' for model in models)])
     rows.append(['peak memory, MiB', *(f'{model["peak_memory_mib"]:.1f}' for model in models)])
     return align(rows)
 
@@ -250,22 +248,23 @@ def _percent(value: float | None) -> str:
 
 
 def _disagreements(results: Sequence[Results], path: str) -> list[dict] | None:
-    """Draw the pictures and say what they are; None if the models were not tested on the same."""
+    """Draw the images and list them; None if the models were not tested on the same images."""
     first, second = results
     if first.truth != second.truth or first.dump.image_ids != second.dump.image_ids:
         return None
     people = [first.people.get(image, []) for image in first.dump.image_ids]
     poses = list(zip(*(result.confident_poses() for result in results)))
     agreed = [
-        [agreement(*pair, first.sigmas) for pair in zip([there] * 2, found)] for there, found in zip(people, poses)
+        [agreement(*pair, first.sigmas) for pair in zip([truth] * 2, found)] for truth, found in zip(people, poses)
     ]
     scores = np.array([[score for score, _ in pair] for pair in agreed])
     difference = np.abs(scores[:, 0] - scores[:, 1])
     order = [int(i) for i in np.argsort(-difference, kind='stable')[:SHEET_ROWS] if difference[i] > 0]
     dataset = first.contender.build_dataset(pipeline=[])
     files = {index: dataset.get_data_info(index)['img_path'] for index in order}
-    pictures = [
-        Picture(files[i], people[i], poses[i], [persons for _, persons in agreed[i]], scores[i].tolist()) for i in order
+    images = [
+        JudgedImage(files[i], people[i], poses[i], [persons for _, persons in agreed[i]], scores[i].tolist())
+        for i in order
     ]
-    draw_disagreements(pictures, [r.contender.name for r in results], first.metainfo['skeleton_links'], path)
+    draw_disagreements(images, [r.contender.name for r in results], first.metainfo['skeleton_links'], path)
     return [dict(image_id=first.dump.image_ids[i], file=files[i], agreement=scores[i].tolist()) for i in order]

@@ -32,7 +32,7 @@ from rectangle_people import (
 )
 from torch.utils.data import DataLoader
 
-from rnnpose_plugin.datasets.occlusion import to_mask
+from rnnpose_plugin.datasets.segmentation import to_mask
 
 
 @pytest.fixture

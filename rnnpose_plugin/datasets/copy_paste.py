@@ -2,140 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import NamedTuple, Sequence
-
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmpose.datasets.datasets.base import BaseCocoStyleDataset
 from mmpose.registry import TRANSFORMS
 
-from .donors import Donor, Donors, read_donors
+from .donors import read_donors
 from .keypoint_file import count_joints
-from .occlusion import (
-    area_of,
-    clip_box,
-    corners,
-    cover,
-    flat_joints,
-    inside,
-    paste,
-    place_at_iou,
-    place_box,
-    place_joints,
-    place_pixels,
-    to_run_lists,
-    to_segmentation,
-)
-
-# Shrunk further, bilinear resampling would skip pixels of the donor; enlarged further, it would be visibly blurred
-# beside the sharp people of the picture, which a network could learn to tell apart by.
-SCALES = (0.5, 2.0)
-
-
-class Occlusion(NamedTuple):
-    """A picture with somebody pasted over somebody else.
-
-    Args:
-        image: (H, W, 3).
-        people: COCO annotations, back to front as far as known: the last one was pasted.
-        target: Annotation over which it was pasted, as it was before.
-        donor: Who was pasted.
-    """
-
-    image: np.ndarray
-    people: list[dict]
-    target: dict
-    donor: Donor
-
-
-def occlude(
-    image: np.ndarray,
-    people: list[dict],
-    path: str,
-    donors: Donors,
-    iou: tuple[float, float],
-    min_keypoints: int,
-    drop_covered: bool,
-    max_tries: int,
-    flip_indices: Sequence[int] | None,
-    random: np.random.RandomState,
-) -> Occlusion | None:
-    """Paste a random donor over a random person of the picture, at a random IoU of their boxes.
-
-    The donor is scaled to the area of the target's box as far as ``SCALES`` allows, mirrored half of the time, and
-    shifted in a random direction. The donor's box is that of the person as far as it is inside the picture.
-    Nobody is pasted over themselves, which is to say over the same id on a picture of the same name, nor over somebody
-    of another category. Whoever's box reaches beyond the picture gets the part of it that is inside.
-
-    Args:
-        image: (H, W, 3), left as it is.
-        people: COCO annotations of everybody in it, left as they are.
-        path: Of the picture.
-        donors: Who can be pasted.
-        iou: Least and greatest IoU.
-        min_keypoints: Labelled joints that the target has, and visible ones that the donor still has in this picture.
-        drop_covered: See :func:`rnnpose_plugin.datasets.occlusion.cover`.
-        max_tries: Draws of target, donor, IoU, mirroring and direction.
-        flip_indices: For each joint the one it becomes in a mirror; None: nobody is mirrored.
-        random: Where chance comes from; ``np.random`` itself is numpy's global generator.
-
-    Returns:
-        The occlusion; None where the picture has no target, or no draw could be placed.
-
-    Raises:
-        ValueError: if the donors have another number of joints than the people, or none has the target's category.
-        OSError: if a donor's picture cannot be read.
-    """
-    height, width = image.shape[:2]
-    targets = [person for person in people if not person.get('iscrowd', 0) and count_joints(person) >= min_keypoints]
-    for _ in range(max_tries if targets else 0):
-        target = targets[random.randint(len(targets))]
-        donor = donors.people[random.randint(len(donors.people))]
-        wanted, angle, mirrored = random.uniform(*iou), random.uniform(0, 2 * np.pi), random.uniform() < 0.5
-        if len(target['keypoints']) != donor.joints.size:
-            raise ValueError(
-                f'The donors have {len(donor.joints)} joints and the people of the picture '
-                f'{len(target["keypoints"]) // 3}; give donors labelled in the same way.'
-            )
-        if target['category_id'] not in donors.categories:
-            raise ValueError(
-                f'The donors are of category {sorted(donors.categories)} and somebody in the picture of '
-                f'{target["category_id"]}; give donors labelled in the same way.'
-            )
-        if donor.category_id != target['category_id']:
-            continue
-        if donor.id == target['id'] and Path(donor.path).name == Path(path).name:
-            continue
-        over = corners(target['bbox'], height, width)
-        scale = float(np.clip(np.sqrt(area_of(over) / area_of(donor.box)), *SCALES))
-        direction = np.array([np.cos(angle), np.sin(angle)])
-        mirrored = mirrored and flip_indices is not None
-        placement = place_at_iou(donor.box, over, wanted, scale, mirrored, direction, height, width)
-        if placement is None:
-            continue
-        joints = place_joints(donor.joints, placement, flip_indices, height, width)
-        if (joints[:, 2] == 2).sum() < min_keypoints:
-            continue
-        pixels, mask = place_pixels(*donors.cut_out(donor), placement, height, width)
-        if not mask.any():
-            continue
-        left = [cover(inside(person, height, width), mask, drop_covered) for person in people]
-        x1, y1, x2, y2 = clip_box(place_box(donor.box, placement), height, width).tolist()
-        pasted = dict(
-            id=max(person['id'] for person in people) + 1,
-            image_id=target['image_id'],
-            category_id=target['category_id'],
-            iscrowd=0,
-            keypoints=flat_joints(joints),
-            num_keypoints=int((joints[:, 2] > 0).sum()),
-            bbox=[x1, y1, x2 - x1, y2 - y1],
-            area=int(mask.sum()),
-            segmentation=to_segmentation(mask),
-        )
-        everybody = [person for person in left if person is not None] + [pasted]
-        return Occlusion(paste(image, pixels, mask), everybody, target, donor)
-    return None
+from .occlusion import occlude
+from .placement import area_of
+from .segmentation import to_run_lists
 
 
 @TRANSFORMS.register_module()

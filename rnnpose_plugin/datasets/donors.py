@@ -12,7 +12,8 @@ from mmengine.logging import print_log
 
 from .keypoint_file import check_people, count_joints, counts_text, read_keypoint_file, usable_images
 from .loading import LoadPoseImage
-from .occlusion import area_of, corners, to_mask, to_rle
+from .placement import area_of, corners
+from .segmentation import to_mask, to_rle
 
 
 class Donor(NamedTuple):

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from typing import NamedTuple
 
-from .occlusion import are_numbers
+from .segmentation import are_numbers
 
 
 class People(NamedTuple):
@@ -86,7 +86,7 @@ def check_people(content: dict) -> People:
     Usable is what has an id of its own, an image of :func:`usable_images`, a category of the file and a box. The
     other fields are completed: ``keypoints`` that are missing or wrong become zeros, ``num_keypoints`` 0, as COCO has
     it for people whom nobody labelled and evaluators ignore; a missing ``area`` is the toolbox's guess. Segmentations
-    are left as they are; :func:`rnnpose_plugin.datasets.occlusion.to_rle` sees to them.
+    are left as they are; :func:`rnnpose_plugin.datasets.segmentation.to_rle` sees to them.
 
     Args:
         content (dict): COCO file.

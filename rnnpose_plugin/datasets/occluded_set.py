@@ -1,6 +1,6 @@
 """A test set of occlusions, made of the people of one COCO keypoint file: the job of ``tools/make_occluded.py``.
 
-Each picture of the set is one of the file's, with one person pasted over another (``copy_paste.occlude``), so a file of
+Each picture of the set is one of the file's, with one person pasted over another (``occlusion.occlude``), so a file of
 a val split gives people of that split only. Everybody else on it stays, and all annotations are updated. Crowd regions
 stay crowd regions; people without joints stay people with ``num_keypoints`` 0, whom evaluators ignore. Beside COCO's
 fields each image has ``source`` and ``donor`` (files it was made of) and ``pair`` (ids of the target and of the pasted
@@ -20,9 +20,10 @@ import numpy as np
 from mmengine.logging import print_log
 from mmengine.utils import ProgressBar
 
-from .copy_paste import Occlusion, check_iou, occlude
+from .copy_paste import check_iou
 from .donors import Donors, load_picture
 from .keypoint_file import check_people, count_joints, counts_text, read_keypoint_file, usable_categories
+from .occlusion import Occlusion, occlude
 
 MIN_KEYPOINTS = 5  # labelled joints of a target and visible ones of a donor: fewer say little about a pose
 MAX_TRIES = 50  # draws for a picture before the next one is taken

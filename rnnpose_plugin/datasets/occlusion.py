@@ -7,154 +7,124 @@ the first pixel is 0, 0), as everywhere in COCO; index = edge - 0.5.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple, Sequence
 
-import cv2
 import numpy as np
-import xtcocotools.mask as coco_mask
 
-# Far beyond any picture's pixels; the C code of the masks takes memory in proportion.
-LARGEST = 1e6
-BISECTIONS = 40  # halvings of a way of some 1000 px: far below what float32 boxes can hold
+from .donors import Donor, Donors
+from .keypoint_file import count_joints
+from .placement import area_of, clip_box, corners, place_at_iou, place_box, place_joints, place_pixels
+from .segmentation import to_mask, to_segmentation
+
+# Shrunk further, bilinear resampling would skip pixels of the donor; enlarged further, it would be visibly blurred
+# beside the sharp people of the picture, which a network could learn to tell apart by.
+SCALES = (0.5, 2.0)
 
 
-class Placement(NamedTuple):
-    """How a cut-out person is brought into a picture: ``edge' = factors * edge + offset``.
+class Occlusion(NamedTuple):
+    """A picture with somebody pasted over somebody else.
 
     Args:
-        scale: Size in the picture over size where the person was cut out, > 0.
-        mirrored: Left and right exchanged.
-        offset: (2,) x and y, edge coordinates of the picture.
+        image: (H, W, 3).
+        people: COCO annotations, back to front as far as known: the last one was pasted.
+        target: Annotation over which it was pasted, as it was before.
+        donor: Who was pasted.
     """
 
-    scale: float
-    mirrored: bool
-    offset: np.ndarray
-
-    @property
-    def factors(self) -> np.ndarray:
-        """(2,) of x and y; x is negative where mirrored."""
-        return np.array([-self.scale if self.mirrored else self.scale, self.scale])
+    image: np.ndarray
+    people: list[dict]
+    target: dict
+    donor: Donor
 
 
-def are_numbers(values: object) -> bool:
-    """Whether this is a list of pixels, without None, NaN or what no picture can have.
+def occlude(
+    image: np.ndarray,
+    people: list[dict],
+    path: str,
+    donors: Donors,
+    iou: tuple[float, float],
+    min_keypoints: int,
+    drop_covered: bool,
+    max_tries: int,
+    flip_indices: Sequence[int] | None,
+    random: np.random.RandomState,
+) -> Occlusion | None:
+    """Paste a random donor over a random person of the picture, at a random IoU of their boxes.
+
+    The donor is scaled to the area of the target's box as far as ``SCALES`` allows, mirrored half of the time, and
+    shifted in a random direction. The donor's box is that of the person as far as it is inside the picture.
+    Nobody is pasted over themselves, which is to say over the same id on a picture of the same name, nor over somebody
+    of another category. Whoever's box reaches beyond the picture gets the part of it that is inside.
 
     Args:
-        values: Anything that JSON can hold.
+        image: (H, W, 3), left as it is.
+        people: COCO annotations of everybody in it, left as they are.
+        path: Of the picture.
+        donors: Who can be pasted.
+        iou: Least and greatest IoU.
+        min_keypoints: Labelled joints that the target has, and visible ones that the donor still has in this picture.
+        drop_covered: See :func:`rnnpose_plugin.datasets.occlusion.cover`.
+        max_tries: Draws of target, donor, IoU, mirroring and direction.
+        flip_indices: For each joint the one it becomes in a mirror; None: nobody is mirrored.
+        random: Where chance comes from; ``np.random`` itself is numpy's global generator.
 
     Returns:
-        bool: True for an empty list, too.
+        The occlusion; None where the picture has no target, or no draw could be placed.
+
+    Raises:
+        ValueError: if the donors have another number of joints than the people, or none has the target's category.
+        OSError: if a donor's picture cannot be read.
     """
-    return isinstance(values, (list, tuple)) and all(
-        isinstance(value, (int, float)) and abs(value) < LARGEST for value in values
-    )
-
-
-def to_rle(segmentation: list | dict | None, height: int, width: int) -> dict | None:
-    """A COCO segmentation as one compressed RLE.
-
-    Args:
-        segmentation: Polygons, a compressed or an uncompressed RLE, or None.
-        height: Of the picture, pixels.
-        width: Of the picture, pixels.
-
-    Returns:
-        The RLE; None without a segmentation, and for one that is not of this picture's size or no outline at all.
-    """
-    if isinstance(segmentation, dict):
-        size, counts = segmentation.get('size'), segmentation.get('counts')
-        if size not in ([height, width], (height, width)) or not isinstance(counts, (list, str, bytes)):
-            return None
-        runs = counts if isinstance(counts, list) else run_lengths(counts)
-        # The C code trusts the counts and would write past its buffer.
-        fit = all(isinstance(run, int) and run >= 0 for run in runs) and sum(runs) == height * width
-        if not fit:
-            return None
-        return coco_mask.frPyObjects(segmentation, height, width) if isinstance(counts, list) else segmentation
-    # Two points are no area, and the C code would take four numbers for a box.
-    polygons = segmentation if isinstance(segmentation, list) else []
-    polygons = [polygon for polygon in polygons if are_numbers(polygon) and len(polygon) >= 6 and len(polygon) % 2 == 0]
-    return coco_mask.merge(coco_mask.frPyObjects(polygons, height, width)) if polygons else None
-
-
-def run_lengths(counts: str | bytes) -> list[int]:
-    """The numbers in a compressed RLE, in COCO's encoding: five bits a character, differences from the third on.
-
-    Args:
-        counts: Of a compressed RLE.
-
-    Returns:
-        Pixels outside and inside in turns; what is no such text gives numbers that do not add up.
-    """
-    runs, number, shift = [], 0, 0
-    for character in counts.encode() if isinstance(counts, str) else counts:
-        bits = character - 48
-        number |= (bits & 0x1F) << shift
-        shift += 5
-        if not bits & 0x20:  # the last character of this number
-            number -= (1 << shift) if bits & 0x10 else 0
-            runs.append(number + (runs[-2] if len(runs) > 2 else 0))
-            number, shift = 0, 0
-    return runs
-
-
-def to_mask(segmentation: list | dict | None, height: int, width: int) -> np.ndarray | None:
-    """The pixels of a COCO segmentation.
-
-    Args:
-        segmentation: Polygons, a compressed or an uncompressed RLE, or None.
-        height: Of the picture, pixels.
-        width: Of the picture, pixels.
-
-    Returns:
-        (height, width) bool; None where :func:`to_rle` finds no mask.
-    """
-    rle = to_rle(segmentation, height, width)
-    return None if rle is None else coco_mask.decode(rle).astype(bool)
-
-
-def to_segmentation(mask: np.ndarray) -> dict:
-    """Pixels as a compressed RLE that JSON can hold.
-
-    Args:
-        mask: (height, width) bool.
-
-    Returns:
-        dict: ``size`` [height, width] and ``counts``, text.
-    """
-    rle = coco_mask.encode(np.asfortranarray(mask, np.uint8))
-    return dict(size=[int(side) for side in rle['size']], counts=rle['counts'].decode('ascii'))
-
-
-def to_run_lists(segmentation: list | dict | None, height: int, width: int) -> list | dict | None:
-    """An RLE in the one form that the toolbox's ``BottomupGetHeatmapMask`` reads: uncompressed, in a list.
-
-    Args:
-        segmentation: Polygons, a compressed or an uncompressed RLE, or None.
-        height: Of the picture, pixels.
-        width: Of the picture, pixels.
-
-    Returns:
-        list: of one dict with ``size`` and ``counts``, numbers; what is no RLE of this picture comes back as it is.
-    """
-    rle = to_rle(segmentation, height, width) if isinstance(segmentation, dict) else None
-    return segmentation if rle is None else [dict(size=[height, width], counts=run_lengths(rle['counts']))]
-
-
-def corners(bbox: Sequence[float], height: int, width: int) -> np.ndarray:
-    """A COCO box as corners, the part inside the picture.
-
-    Args:
-        bbox: x, y, width, height, edge coordinates.
-        height: Of the picture, pixels.
-        width: Of the picture, pixels.
-
-    Returns:
-        (4,) x1, y1, x2, y2; without an area where the box lies outside.
-    """
-    x, y, w, h = bbox
-    return clip_box(np.array([x, y, x + w, y + h], float), height, width)
+    height, width = image.shape[:2]
+    targets = [person for person in people if not person.get('iscrowd', 0) and count_joints(person) >= min_keypoints]
+    for _ in range(max_tries if targets else 0):
+        target = targets[random.randint(len(targets))]
+        donor = donors.people[random.randint(len(donors.people))]
+        wanted, angle, mirrored = random.uniform(*iou), random.uniform(0, 2 * np.pi), random.uniform() < 0.5
+        if len(target['keypoints']) != donor.joints.size:
+            raise ValueError(
+                f'The donors have {len(donor.joints)} joints and the people of the picture '
+                f'{len(target["keypoints"]) // 3}; give donors labelled in the same way.'
+            )
+        if target['category_id'] not in donors.categories:
+            raise ValueError(
+                f'The donors are of category {sorted(donors.categories)} and somebody in the picture of '
+                f'{target["category_id"]}; give donors labelled in the same way.'
+            )
+        if donor.category_id != target['category_id']:
+            continue
+        if donor.id == target['id'] and Path(donor.path).name == Path(path).name:
+            continue
+        over = corners(target['bbox'], height, width)
+        scale = float(np.clip(np.sqrt(area_of(over) / area_of(donor.box)), *SCALES))
+        direction = np.array([np.cos(angle), np.sin(angle)])
+        mirrored = mirrored and flip_indices is not None
+        placement = place_at_iou(donor.box, over, wanted, scale, mirrored, direction, height, width)
+        if placement is None:
+            continue
+        joints = place_joints(donor.joints, placement, flip_indices, height, width)
+        if (joints[:, 2] == 2).sum() < min_keypoints:
+            continue
+        pixels, mask = place_pixels(*donors.cut_out(donor), placement, height, width)
+        if not mask.any():
+            continue
+        left = [cover(inside(person, height, width), mask, drop_covered) for person in people]
+        x1, y1, x2, y2 = clip_box(place_box(donor.box, placement), height, width).tolist()
+        pasted = dict(
+            id=max(person['id'] for person in people) + 1,
+            image_id=target['image_id'],
+            category_id=target['category_id'],
+            iscrowd=0,
+            keypoints=flat_joints(joints),
+            num_keypoints=int((joints[:, 2] > 0).sum()),
+            bbox=[x1, y1, x2 - x1, y2 - y1],
+            area=int(mask.sum()),
+            segmentation=to_segmentation(mask),
+        )
+        everybody = [person for person in left if person is not None] + [pasted]
+        return Occlusion(paste(image, pixels, mask), everybody, target, donor)
+    return None
 
 
 def inside(annotation: dict, height: int, width: int) -> dict:
@@ -173,156 +143,6 @@ def inside(annotation: dict, height: int, width: int) -> dict:
     if [x1, y1, x2, y2] == [x, y, x + w, y + h]:
         return annotation
     return dict(annotation, bbox=[x1, y1, x2 - x1, y2 - y1])
-
-
-def clip_box(box: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The part of a box inside the picture.
-
-    Args:
-        box: (4,) x1, y1, x2, y2.
-        height: Of the picture, pixels.
-        width: Of the picture, pixels.
-
-    Returns:
-        (4,) likewise; without an area where the box lies outside.
-    """
-    return np.clip(box, 0, [width, height, width, height])
-
-
-def area_of(box: np.ndarray) -> float:
-    """Area of a box.
-
-    Args:
-        box: (4,) x1, y1, x2, y2.
-
-    Returns:
-        float: Square pixels, 0 for one without an area.
-    """
-    return float(np.prod(np.maximum(box[2:] - box[:2], 0)))
-
-
-def box_iou(first: np.ndarray, second: np.ndarray) -> float:
-    """Intersection over union of two boxes.
-
-    Args:
-        first: (4,) x1, y1, x2, y2.
-        second: (4,) likewise.
-
-    Returns:
-        float: 0 to 1; 0 for two boxes without an area.
-    """
-    shared = area_of(np.concatenate([np.maximum(first[:2], second[:2]), np.minimum(first[2:], second[2:])]))
-    union = area_of(first) + area_of(second) - shared
-    return shared / union if union else 0.0
-
-
-def place_box(box: np.ndarray, placement: Placement) -> np.ndarray:
-    """Where a box comes to lie.
-
-    Args:
-        box: (4,) x1, y1, x2, y2, where the person was cut out.
-        placement: How the person is moved.
-
-    Returns:
-        (4,) in the picture, beyond its border perhaps.
-    """
-    placed = box.reshape(2, 2) * placement.factors + placement.offset
-    return np.concatenate([placed.min(0), placed.max(0)])  # mirrored, the left edge becomes the right one
-
-
-def place_joints(
-    joints: np.ndarray, placement: Placement, flip_indices: Sequence[int] | None, height: int, width: int
-) -> np.ndarray:
-    """Where joints come to lie; one outside the picture is not labelled there.
-
-    Args:
-        joints: (K, 3) x, y and COCO's v, index coordinates where the person was cut out.
-        placement: How the person is moved.
-        flip_indices: For each joint the one it becomes in a mirror; needed where the placement is mirrored.
-        height: Of the picture, pixels.
-        width: Of the picture, pixels.
-
-    Returns:
-        (K, 3) in the picture; 0, 0, 0 where not labelled.
-    """
-    if placement.mirrored:
-        joints = joints[list(flip_indices)]
-    xy = (joints[:, :2] + 0.5) * placement.factors + placement.offset - 0.5
-    inside = ((xy >= -0.5) & (xy < np.array([width, height]) - 0.5)).all(axis=1)
-    placed = np.column_stack([xy, joints[:, 2]])
-    return np.where((inside & (joints[:, 2] > 0))[:, None], placed, 0)
-
-
-def place_pixels(
-    image: np.ndarray, mask: np.ndarray, placement: Placement, height: int, width: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """A picture and a mask, moved together and resampled once, bilinearly.
-
-    Args:
-        image: (h, w, 3), where the person was cut out.
-        mask: (h, w) bool, the person's pixels.
-        placement: How the person is moved.
-        height: Of the picture to paste into, pixels.
-        width: Of the picture to paste into, pixels.
-
-    Returns:
-        tuple: (height, width, 3) of the image's type, and (height, width) bool: true where at least half of what a
-        pixel is mixed from shows the person.
-    """
-    # edge = index + 0.5 on both sides.
-    shift = 0.5 * placement.factors + placement.offset - 0.5
-    matrix = np.column_stack([np.diag(placement.factors), shift])
-    # Beyond the border the picture goes on, or people cut off by it would get a dark edge; the mask does not.
-    pixels = cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    share = cv2.warpAffine(mask.astype(np.float32), matrix, (width, height), flags=cv2.INTER_LINEAR)
-    return pixels, share >= 0.5
-
-
-def place_at_iou(
-    box: np.ndarray,
-    target: np.ndarray,
-    iou: float,
-    scale: float,
-    mirrored: bool,
-    direction: np.ndarray,
-    height: int,
-    width: int,
-) -> Placement | None:
-    """Move a box from the middle of another one along a direction until their IoU is the one asked for.
-
-    What counts is the part of the moved box inside the picture, the box that it gets there. Leaving the picture that
-    part shrinks, so the IoU need not fall all the way; it is continuous, which is all that bisection needs.
-
-    Args:
-        box: (4,) x1, y1, x2, y2 of the person, where it was cut out.
-        target: (4,) of the other person, in the picture.
-        iou: Wanted, 0 < iou < 1.
-        scale: The person's, > 0.
-        mirrored: Left and right exchanged.
-        direction: (2,) unit vector.
-        height: Of the picture, pixels.
-        width: Of the picture, pixels.
-
-    Returns:
-        The placement; None where even the middle has a smaller IoU.
-    """
-    unplaced = Placement(scale, mirrored, np.zeros(2))
-    moved = place_box(box, unplaced)
-    to_middle = (target[:2] + target[2:] - moved[:2] - moved[2:]) / 2
-
-    def at(way: float) -> Placement:
-        return unplaced._replace(offset=to_middle + way * direction)
-
-    def iou_at(way: float) -> float:
-        return box_iou(clip_box(place_box(box, at(way)), height, width), target)
-
-    if iou_at(0) < iou:
-        return None
-    near, far = 0.0, float(np.hypot(*(target[2:] - target[:2] + moved[2:] - moved[:2]))) / 2  # there they are apart
-    for _ in range(BISECTIONS):
-        middle = (near + far) / 2
-        near, far = (middle, far) if iou_at(middle) >= iou else (near, middle)
-    return at(near)
 
 
 def paste(image: np.ndarray, pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -32,7 +32,8 @@ from mmengine.utils import ProgressBar
 from pycocotools import mask as rle
 
 from .clutter import draw_background
-from .crowd_scene import JOINT_RADIUS, CrowdSettings, PlacedPerson, joint_flags, owner_map, sample_crowd
+from .crowd_scene import JOINT_RADIUS, PlacedPerson, joint_flags, owner_map, sample_crowd
+from .crowd_settings import CrowdSettings
 from .stick_drawing import draw_person
 from .stick_person import JOINT_NAMES
 

@@ -53,7 +53,7 @@ def stages() -> list[Stage]:
 def run_fast() -> None:
     """Slices of CrowdBench's test splits, and the shipped model on them; one process, as each start takes seconds."""
     check_checkpoint_file(SHIPPED)
-    write_crowd(FAST_DATA, dict.fromkeys(FAST_SPLITS, FAST_COUNT), 0, CROWDBENCH, progress=True)
+    write_crowd(FAST_DATA, dict.fromkeys(FAST_SPLITS, FAST_COUNT), 0, CROWDBENCH)
     Path(FAST_FOLDER).mkdir(parents=True, exist_ok=True)
     for split in FAST_SPLITS:
         log = Path(FAST_FOLDER, f'{split}.log')

@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
     out = args.out or ('data/crowdbench' if args.crowdbench else 'data/crowd')
     try:
         settings = CROWDBENCH if args.crowdbench else CrowdSettings(**given)
-        paths = write_crowd(out, counts, args.seed or 0, settings, progress=True)
+        paths = write_crowd(out, counts, args.seed or 0, settings)
     except KeyboardInterrupt:
         sys.exit('\nstopped; the same command starts again')
     except ValueError as error:

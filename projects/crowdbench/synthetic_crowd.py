@@ -22,14 +22,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
-from mmengine.utils import ProgressBar
 from pycocotools import mask as rle
+
+from rnnpose_plugin.runtime.progress import track
 
 from .clutter import draw_background
 from .crowd_scene import JOINT_RADIUS, PlacedPerson, joint_flags, owner_map, sample_crowd
@@ -154,18 +153,7 @@ def _save_json(path: Path, content: dict) -> None:
     os.replace(unfinished, path)
 
 
-def _counted(count: int, progress: bool) -> Iterator[int]:
-    """0 to count - 1, with a bar on stderr where wanted."""
-    bar = ProgressBar(count, file=sys.stderr) if progress else None
-    for index in range(count):
-        yield index
-        if bar:
-            bar.update()
-    if bar:
-        print(file=sys.stderr)  # the bar itself leaves the cursor on its line
-
-
-def _write_images(folder: Path, split: str, count: int, seed: int, settings: CrowdSettings, progress: bool) -> dict:
+def _write_images(folder: Path, split: str, count: int, seed: int, settings: CrowdSettings) -> dict:
     """Draw and save the images of a split and return its JSON content."""
     title = 'CrowdBench' if (settings, seed) == (CROWDBENCH, 0) else 'Synthetic crowd'
     content = dict(
@@ -174,7 +162,7 @@ def _write_images(folder: Path, split: str, count: int, seed: int, settings: Cro
         ),
         licenses=[], images=[], annotations=[], categories=[_category()],
     )  # fmt: skip
-    for index in _counted(count, progress):
+    for index in track(range(count), f'images of {split}'):
         image, people = draw_image(seed, split, index, settings)
         name = f'{index + 1:06d}.png'
         _save_image(folder / name, image)
@@ -184,10 +172,8 @@ def _write_images(folder: Path, split: str, count: int, seed: int, settings: Cro
     return content
 
 
-def write_split(
-    out: str | Path, split: str, count: int, seed: int, settings: CrowdSettings, progress: bool = False
-) -> Path:
-    """Write ``<out>/<split>/000001.png`` and so on, then ``<out>/annotations/<split>.json``.
+def write_split(out: str | Path, split: str, count: int, seed: int, settings: CrowdSettings) -> Path:
+    """Write ``<out>/<split>/000001.png`` and so on, then ``<out>/annotations/<split>.json``; report progress on stderr.
 
     The JSON file comes last, and one of an earlier run is removed first, so that its presence means that the split is
     complete. Files of the same name are overwritten, others are left alone.
@@ -198,7 +184,6 @@ def write_split(
         count: Number of images, 1 or more.
         seed: 0 or more.
         settings: What the images look like.
-        progress: True shows a bar on stderr.
 
     Returns:
         Path of the JSON file.
@@ -214,13 +199,11 @@ def write_split(
     for needed in (folder, path.parent):
         needed.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
-    _save_json(path, _write_images(folder, split, count, seed, settings, progress))
+    _save_json(path, _write_images(folder, split, count, seed, settings))
     return path
 
 
-def write_crowd(
-    out: str | Path, counts: dict[str, int], seed: int, settings: CrowdSettings, progress: bool = False
-) -> list[Path]:
+def write_crowd(out: str | Path, counts: dict[str, int], seed: int, settings: CrowdSettings) -> list[Path]:
     """Write several splits.
 
     Args:
@@ -228,7 +211,6 @@ def write_crowd(
         counts: Number of images by split; splits with 0 are left alone.
         seed: 0 or more.
         settings: What the images look like.
-        progress: True shows a bar per split on stderr.
 
     Returns:
         Paths of the JSON files.
@@ -242,4 +224,4 @@ def write_crowd(
     for split, count in wanted.items():
         _check_request(seed, split, settings)
         _at_least(f"count of the split '{split}'", count, 0)
-    return [write_split(out, split, count, seed, settings, progress) for split, count in wanted.items()]
+    return [write_split(out, split, count, seed, settings) for split, count in wanted.items()]

@@ -1,4 +1,4 @@
-"""Hand-made pictures: people are rectangles with 17 joints on a grid, on pictures of one colour."""
+"""Hand-made images: people are rectangles with 17 joints on a grid, the background has one colour."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ needs_coco_mini = pytest.mark.skipif(
 SIDES = ['eye', 'ear', 'shoulder', 'elbow', 'wrist', 'hip', 'knee', 'ankle']
 NAMES = ['nose', *(f'{side}_{part}' for part in SIDES for side in ('left', 'right'))]
 FLIP = [0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15]
-HEIGHT, WIDTH = 64, 96  # of all hand-made pictures
+SIZE = HEIGHT, WIDTH = 64, 96  # of all hand-made images
 BACKGROUND, DONOR_COLOUR = (40, 90, 140), (200, 30, 10)
 
 
-def rectangle(x, y, w, h, shape=(HEIGHT, WIDTH)):
+def rectangle(x, y, w, h, shape=SIZE):
     mask = np.zeros(shape, bool)
     mask[y : y + h, x : x + w] = True
     return mask
@@ -71,7 +71,7 @@ def crowd(number, image, x, y, w, h):
 
 
 def write_coco(folder, people, colours, categories=None):
-    """A COCO file with PNG pictures of one colour each, by image id."""
+    """A COCO file with PNG images of one colour each, by image id."""
     (folder / 'images').mkdir(parents=True, exist_ok=True)
     for image, colour in colours.items():
         cv2.imwrite(str(folder / 'images' / f'{image}.png'), np.full((HEIGHT, WIDTH, 3), colour, np.uint8))
@@ -82,15 +82,15 @@ def write_coco(folder, people, colours, categories=None):
     return path
 
 
-PICTURE = [
+PEOPLE = [
     person(1, 1, 30, 10, 24, 40),
     crowd(2, 1, 24, 6, 40, 30),
-    person(3, 1, 66, 20, 30, 30, v=0, num_keypoints=0),  # nobody labelled it; up to the border
+    person(3, 1, 66, 20, 30, 30, v=0, num_keypoints=0),  # unlabelled; up to the border
 ]
 
 
 def load(folder, *steps, name='people.json'):
-    """The only sample of the toolbox's own data set."""
+    """The only sample of MMPose's own data set."""
     cfg = dict(ann_file=str(folder / name), data_prefix=dict(img=f'{folder}/images/'), data_mode='bottomup')
     return DATASETS.build(dict(type='CocoDataset', **cfg, pipeline=[dict(type='LoadPoseImage'), *steps]))[0]
 
@@ -99,11 +99,11 @@ def joints_of(annotation):
     return np.array(annotation['keypoints'], float).reshape(-1, 3)
 
 
-# What can be wrong with people of a file, by the reason that is given; ... stands for a missing field.
+# Faults of annotations by the reason in the log; ... stands for a missing field.
 NAN = float('nan')
 LEFT_OUT = {
     'without an id': [dict(id=None), dict(id='7'), dict(id=...)],
-    'with an id that another one has': [dict(id=1)],
+    'with a duplicate id': [dict(id=1)],
     'whose image is not listed with file_name, height and width': [
         dict(image_id=None), dict(image_id=...), dict(image_id=99), dict(image_id=[1]),
     ],
@@ -115,7 +115,7 @@ LEFT_OUT = {
 }  # fmt: skip
 UNLABELLED = {
     'without keypoints': [dict(keypoints=None), dict(keypoints=[]), dict(keypoints=...)],
-    'whose keypoints are no triples of numbers': [
+    'whose keypoints are not triples of numbers': [
         dict(keypoints=[5, 5, 2] * 17 + [1]), dict(keypoints=[5, None, 2] * 17), dict(keypoints=[NAN, 5, 2] * 17),
         dict(keypoints=[[5, 5, 2]] * 17), dict(keypoints=7),
     ],

@@ -1,7 +1,7 @@
 """Arranging people in one image: where people may stand, and who covers whom.
 
-A pixel belongs to whoever covers its centre. All coordinates are pixel index coordinates of the final image, in which
-the centre of the top-left pixel is (0, 0).
+A pixel belongs to the nearest person that covers its centre. All coordinates are pixel index coordinates of the final
+image, in which the centre of the top-left pixel is (0, 0).
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from .crowd_settings import SCENES, CrowdSettings
 from .stick_drawing import person_silhouette
 from .stick_person import Clothes, StickPerson, sample_clothes, sample_person
 
-JOINT_RADIUS = 1.5  # px around a joint that decide whether it is visible
+JOINT_RADIUS = 1.5  # px; the pixels within it decide whether a joint is visible
 _REACH = np.stack(np.meshgrid(np.arange(-2, 3), np.arange(-2, 3)), -1).reshape(-1, 2)  # px offsets that hold the disc
-_PLACES = 60  # places tried for one person before the whole image is begun anew
-_SCENES = 40  # beginnings before giving up
+_PLACES = 60  # positions tried for one person before the image is started anew
+_SCENES = 40  # attempts per image
 
 
 class PlacedPerson(NamedTuple):
@@ -26,7 +26,7 @@ class PlacedPerson(NamedTuple):
 
     Args:
         person: Pose and clothes, in pixel index coordinates of the image.
-        silhouette: (H, W) bool, pixels the person covers if nobody stands in front.
+        silhouette: (H, W) bool, pixels of the whole person, occluded ones included.
         box: x, y, width, height of the silhouette in pixels, x and y being the first column and row covered.
     """
 
@@ -54,7 +54,7 @@ def _inside(joints: np.ndarray, image_size: int) -> np.ndarray:
 
 
 def owner_map(people: list[PlacedPerson]) -> np.ndarray:
-    """Tell who is seen at each pixel.
+    """The visible person at each pixel.
 
     Args:
         people: At least one person, back to front.
@@ -69,7 +69,7 @@ def owner_map(people: list[PlacedPerson]) -> np.ndarray:
 
 
 def joint_flags(placed: PlacedPerson, visible: np.ndarray) -> np.ndarray:
-    """Tell which joints of a person can be seen.
+    """Which joints of a person are visible.
 
     Args:
         placed: The person.
@@ -90,7 +90,7 @@ def joint_flags(placed: PlacedPerson, visible: np.ndarray) -> np.ndarray:
 
 
 def _is_legible(people: list[PlacedPerson], settings: CrowdSettings) -> bool:
-    """Whether enough of everybody can be seen."""
+    """Whether enough of every person is visible."""
     owners = owner_map(people)
     for index, placed in enumerate(people):
         visible = owners == index + 1
@@ -102,7 +102,7 @@ def _is_legible(people: list[PlacedPerson], settings: CrowdSettings) -> bool:
 
 
 def _sample_clothes(rng: np.random.Generator, people: list[PlacedPerson], settings: CrowdSettings) -> Clothes:
-    """New colours, or those of somebody already there, so that colour does not always tell people apart."""
+    """New colours, or those of another person, so that colour does not always separate people."""
     clothes = sample_clothes(rng)
     if people and rng.uniform() < settings.same_clothes_fraction:
         other = people[rng.integers(len(people))].person.clothes
@@ -111,7 +111,7 @@ def _sample_clothes(rng: np.random.Generator, people: list[PlacedPerson], settin
 
 
 def _anywhere(rng: np.random.Generator, person: StickPerson, settings: CrowdSettings) -> np.ndarray:
-    """A centre (2,) that keeps the person within the image if it fits, or mostly so for truncated people."""
+    """A centre (2,) with the person inside the image if it fits, anywhere for truncated people."""
     size = settings.image_size
     if rng.uniform() < settings.truncated_fraction:
         return rng.uniform(0, size - 1, 2)
@@ -132,7 +132,7 @@ def _sample_free(
 def _sample_close(
     rng: np.random.Generator, people: list[PlacedPerson], scene: str, settings: CrowdSettings
 ) -> StickPerson:
-    """A person of similar size in the place of the only other one."""
+    """A person of similar size at the position of the only other one."""
     (other,) = people
     height = float(np.clip(other.person.height * rng.uniform(0.8, 1.25), *settings.heights(scene)))
     person = sample_person(rng, height, settings.max_tilt, _sample_clothes(rng, people, settings))
@@ -149,10 +149,8 @@ def _place(person: StickPerson, settings: CrowdSettings) -> PlacedPerson | None:
     return PlacedPerson(person, silhouette, _box_of(silhouette))
 
 
-def _overlaps_as_wanted(new: PlacedPerson, people: list[PlacedPerson], scene: str, settings: CrowdSettings) -> bool:
-    """The second person of an occluded image forms the pair, later ones and crowds may stand anywhere; else nobody is
-    close.
-    """
+def _has_wanted_overlap(new: PlacedPerson, people: list[PlacedPerson], scene: str, settings: CrowdSettings) -> bool:
+    """Whether the boxes overlap as the scene requires: never by much if plain, the first two if occluded."""
     ious = [_iou(new.box, other.box) for other in people]
     if scene == 'plain':
         return all(iou <= settings.plain_max_iou for iou in ious)
@@ -162,11 +160,11 @@ def _overlaps_as_wanted(new: PlacedPerson, people: list[PlacedPerson], scene: st
 def _add_person(
     rng: np.random.Generator, people: list[PlacedPerson], scene: str, settings: CrowdSettings
 ) -> list[PlacedPerson] | None:
-    """The people and one more at a random depth, or None where no place was found."""
+    """The people and one more at a random depth, or None if no position was found."""
     sample = _sample_close if scene == 'occluded' and len(people) == 1 else _sample_free
     for _ in range(_PLACES):
         new = _place(sample(rng, people, scene, settings), settings)
-        if new is None or not _overlaps_as_wanted(new, people, scene, settings):
+        if new is None or not _has_wanted_overlap(new, people, scene, settings):
             continue
         depth = rng.integers(len(people) + 1)
         crowd = [*people[:depth], new, *people[depth:]]
@@ -176,7 +174,7 @@ def _add_person(
 
 
 def _fill_scene(rng: np.random.Generator, count: int, scene: str, settings: CrowdSettings) -> list[PlacedPerson] | None:
-    """That many people, back to front, or None where somebody found no place."""
+    """``count`` people, back to front, or None if one of them found no position."""
     people: list[PlacedPerson] | None = []
     while people is not None and len(people) < count:
         people = _add_person(rng, people, scene, settings)
@@ -188,16 +186,16 @@ def sample_crowd(rng: np.random.Generator, scene: str, settings: CrowdSettings) 
 
     Args:
         rng: Random stream, advanced.
-        scene: ``'plain'`` keeps everybody apart, ``'occluded'`` makes two overlap heavily, ``'crowded'`` lets
-            ``crowded_min_people`` to ``crowded_max_people`` stand wherever they like.
-        settings: What the images look like; ``max_people`` must be 2 or more where two overlap.
+        scene: ``'plain'`` keeps people apart, ``'occluded'`` makes two overlap heavily, ``'crowded'`` places
+            ``crowded_min_people`` to ``crowded_max_people`` anywhere.
+        settings: Of the images; ``max_people`` must be 2 or more for ``'occluded'``.
 
     Returns:
         People, back to front.
 
     Raises:
         ValueError: If the scene is unknown.
-        RuntimeError: If the settings leave no place for that many people.
+        RuntimeError: If that many people do not fit.
     """
     if scene not in SCENES:
         raise ValueError(f"The scene is '{scene}': choose one of {', '.join(SCENES)}.")
@@ -211,6 +209,6 @@ def sample_crowd(rng: np.random.Generator, scene: str, settings: CrowdSettings) 
             return people
     prefix = 'crowded_' if scene == 'crowded' else ''
     raise RuntimeError(
-        f'{count} people found no place in {_SCENES} attempts: lower {prefix}max_people {most} or {prefix}max_height '
+        f'{count} people did not fit in {_SCENES} attempts: lower {prefix}max_people {most} or {prefix}max_height '
         f'{settings.heights(scene)[1] / settings.image_size:g}, or loosen the IoU limits.'
     )

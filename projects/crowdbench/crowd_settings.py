@@ -9,18 +9,18 @@ SCENES = ('plain', 'occluded', 'crowded')
 
 @dataclass(frozen=True)
 class CrowdSettings:
-    """What the images look like.
+    """Settings of the images.
 
     Args:
         image_size: Side of the square images in pixels, at least 48.
-        min_people: Fewest people in a plain or occluded image (the latter hold at least 2).
+        min_people: Fewest people in a plain or occluded image (at least 2 in the latter).
         max_people: Most people in such an image.
         min_height: Least standing height of a person as a fraction of the image side.
         max_height: Greatest standing height, likewise.
-        max_tilt: People are turned by up to this many degrees either way, 0..90.
+        max_tilt: Greatest rotation of a person in degrees, either way, 0..90.
         occluded_fraction: Probability that an image of ``train`` or ``val`` holds an occluded pair, 0..1.
         crowded_fraction: Probability that it is crowded instead, 0..1.
-        crowded_min_people: Fewest people in a crowded image, who stand wherever they like.
+        crowded_min_people: Fewest people in a crowded image, at any positions.
         crowded_max_people: Most people in a crowded image.
         crowded_min_height: As ``min_height``, in a crowded image.
         crowded_max_height: As ``max_height``, in a crowded image.
@@ -28,9 +28,9 @@ class CrowdSettings:
         occluded_min_iou: The boxes of an occluded pair have a greater IoU than this.
         truncated_fraction: Probability that a person is placed without regard to the image border, 0..1.
         same_clothes_fraction: Probability that a person wears the colours of another one in the image, 0..1.
-        min_visible: Least visible fraction of everybody's silhouette within the image, 0..1.
-        min_visible_joints: Fewest joints of flag 2 of everybody, 0..17.
-        min_labelled_joints: Fewest joints of everybody inside the image, 0..17.
+        min_visible: Least visible fraction of each silhouette within the image, 0..1.
+        min_visible_joints: Fewest joints with flag 2 per person, 0..17.
+        min_labelled_joints: Fewest joints inside the image per person, 0..17.
         max_clutter: Most plain shapes in a background.
 
     Raises:
@@ -63,7 +63,7 @@ class CrowdSettings:
         self._check_pairs()
 
     def _check_ranges(self) -> None:
-        """Refuse values that make no sense by themselves."""
+        """Refuse single values out of range."""
         ranges = dict(image_size=(48, 4096), min_people=(1, 50), max_people=(1, 50), min_height=(0.2, 2),
                       max_height=(0.2, 2), crowded_min_people=(1, 50), crowded_max_people=(1, 50),
                       crowded_min_height=(0.2, 2), crowded_max_height=(0.2, 2), max_tilt=(0, 90),
@@ -78,7 +78,7 @@ class CrowdSettings:
                 raise ValueError(f'{name} is {value}: choose a whole number.')
 
     def _check_pairs(self) -> None:
-        """Refuse values that contradict each other."""
+        """Refuse contradicting values."""
         pairs = ('min_people', 'max_people'), ('min_height', 'max_height')
         for least, most in (*pairs, *((f'crowded_{least}', f'crowded_{most}') for least, most in pairs)):
             low, high = getattr(self, least), getattr(self, most)

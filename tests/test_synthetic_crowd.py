@@ -417,8 +417,9 @@ def test_bad_requests_are_refused():
         draw_image(0, 'test', 0, SETTINGS)
     with pytest.raises(ValueError, match='max_people is 1'):
         draw_image(0, 'occluded', 0, single)
-    with pytest.raises(RuntimeError, match='lower max_people 40'):
-        draw_image(0, 'plain', 0, CrowdSettings(min_people=40, max_people=40, plain_max_iou=0))
+    huge = CrowdSettings(min_people=40, max_people=40, min_height=2, max_height=2, min_labelled_joints=17)
+    with pytest.raises(RuntimeError, match='40 people did not fit in 40 attempts: lower max_people 40'):
+        draw_image(0, 'plain', 0, huge)
 
 
 def test_a_bad_request_writes_no_file(tmp_path):

@@ -1,1 +1,1 @@
-"""Studies built on the package. Not installed; the package never imports them."""
+"""Projects built on the package. Not installed; the package never imports them."""

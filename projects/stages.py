@@ -1,4 +1,4 @@
-"""Long jobs made of commands, of which a finished one is not run again."""
+"""Long jobs as a sequence of commands; finished ones are skipped, interrupted ones resumed."""
 
 from __future__ import annotations
 
@@ -7,11 +7,18 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
+from typing import TextIO
 
 from mmengine.config import Config
+
+from .stage_progress import Progress
+
+POLL_SECONDS = 0.1
 
 
 @dataclass
@@ -21,10 +28,11 @@ class Stage:
     Args:
         name (str): of its record and log file, unique in the job.
         command (list[str]): what is run by this Python, such as ``['tools/train.py', 'configs/ae_hg_crowd.py']``.
-        config (str, optional): the config file whose contents decide whether the stage is still the same.
-        work_dir (str, optional): where a training writes its checkpoints. Its command takes ``--resume``, to go on with
-            what an interrupted run left there; when it begins anew, the last checkpoint of older runs is forgotten.
-        inputs (tuple[str, ...]): files that other jobs may write, too; a newer one makes another stage. Defaults to ().
+        config (str, optional): its config file; where its contents change, the stage is run again.
+        work_dir (str, optional): where a training writes its checkpoints. Its command takes ``--resume``, to continue
+            an interrupted run; where it starts anew, ``last_checkpoint`` of an older run is removed.
+        inputs (tuple[str, ...]): files that other jobs may write, too; where one changes, the stage is run again.
+            Defaults to ().
     """
 
     name: str
@@ -34,28 +42,30 @@ class Stage:
     inputs: tuple[str, ...] = ()
 
     def identity(self) -> str:
-        """What makes the stage what it is.
+        """What the stage depends on; a finished stage is up to date while this is unchanged.
 
         Returns:
-            str: the command, the resolved config, and what the inputs are.
+            str: the command, the resolved config, and size and time of the inputs.
         """
         settings = Config.fromfile(self.config).pretty_text if self.config else ''
         return '\n'.join([' '.join(self.command), settings, *map(_stamp, self.inputs)])
 
 
 def run_stages(stages: list[Stage], folder: str, fresh: bool = False) -> None:
-    """Run the stages in order, each with its output in ``folder/NAME.log`` and its progress bar on stderr.
+    """Run the stages in order, each with its stdout in ``folder/NAME.log`` and its progress on stderr.
 
-    ``folder/NAME.done`` records what a finished stage was; it is not run again while that is the same and nothing
-    before it was. ``folder/NAME.started`` does so for a run that was interrupted, which is gone on with.
+    ``folder/NAME.done`` holds the identity of a finished stage; the stage is skipped while its identity is unchanged
+    and no earlier stage ran. ``folder/NAME.started`` does the same for an interrupted run, which is resumed.
 
     Args:
-        stages (list[Stage]): in order; later ones may need the earlier ones' files.
+        stages (list[Stage]): in order; later ones may need the files of earlier ones.
         folder (str): for records and logs.
-        fresh (bool): run everything, from its beginning. Defaults to False.
+        fresh (bool): run every stage from its start. Defaults to False.
 
     Raises:
         RuntimeError: if a command fails; its log is named.
+        KeyboardInterrupt: after Ctrl-C, once the command has ended.
+        SystemExit: after SIGTERM or SIGHUP, once the command has ended, with status 128 + the signal's number.
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
     for number, stage in enumerate(stages, start=1):
@@ -66,13 +76,13 @@ def run_stages(stages: list[Stage], folder: str, fresh: bool = False) -> None:
             continue
         print(f'{title}: {" ".join(stage.command)}', flush=True)
         seconds = _run(stage, folder, fresh)
-        fresh = True  # what comes after was made from other files
+        fresh = True  # later stages depend on the new files
         done.write_text(stage.identity())
         print(f'{title}: {seconds:.0f} s', flush=True)
 
 
 def finished(stages: list[Stage], folder: str) -> list[Stage]:
-    """The stages whose files are there and up to date: those before the first that is not done, or not as it is now.
+    """The stages that are up to date: those before the first that is not finished or has changed.
 
     Args:
         stages (list[Stage]): as for :func:`run_stages`.
@@ -102,10 +112,8 @@ def _run(stage: Stage, folder: str, fresh: bool) -> float:
     started.write_text(stage.identity())
     command = [sys.executable, *stage.command, *(['--resume'] if interrupted else [])]
     begin, log = time.time(), Path(folder, f'{stage.name}.log')
-    # Every start of the toolbox warns of its own age several times, which would bury the progress bars.
-    environment = dict(os.environ, PYTHONWARNINGS='ignore::UserWarning')
     with log.open('a' if interrupted else 'w') as output:
-        status = _wait(subprocess.Popen(command, stdout=output, env=environment))
+        status = _run_command(command, output, Progress(stage.name, log))
     if status:
         raise RuntimeError(
             f'{" ".join(stage.command)} ended with status {status}; its error is above, its output in {log}.'
@@ -114,21 +122,46 @@ def _run(stage: Stage, folder: str, fresh: bool) -> float:
     return time.time() - begin
 
 
-def _wait(process: subprocess.Popen) -> int:
-    """Ctrl-C reaches the command too, which may have a checkpoint to finish; it is waited for and not killed.
+def _run_command(command: list[str], output: TextIO, progress: Progress) -> int:
+    """Run a command to its end, pass SIGTERM and SIGHUP on to it, and stop with it where one of them or Ctrl-C came.
 
-    A SIGTERM reaches this process alone. It is handed on as a Ctrl-C, or the command would go on without us.
+    A terminal sends Ctrl-C to the command too. The other signals may reach this process alone. They are passed on
+    unchanged: a SIGINT in their place would be lost, as children of a shell without job control ignore it.
     """
-
-    def hand_on(*_) -> None:
-        process.send_signal(signal.SIGINT)
+    # MMPose warns several times at every start; these lines would bury the progress.
+    environment = dict(os.environ, PYTHONWARNINGS='ignore::UserWarning')
+    with _recorded_signals() as received:
+        process = subprocess.Popen(command, stdout=output, env=environment)
+        passed_on = 0
+        try:
+            while process.poll() is None:
+                for number in received[passed_on:]:
+                    passed_on += 1
+                    if number != signal.SIGINT:
+                        process.send_signal(number)
+                if not received:  # after a SIGHUP there may be no terminal to print on
+                    progress.update()
+                time.sleep(POLL_SECONDS)
+        finally:  # no error here leaves the command running
+            if process.poll() is None:
+                process.terminate()
+                process.wait()
+            progress.close()
+    if signal.SIGINT in received:
         raise KeyboardInterrupt
+    if received:
+        sys.exit(128 + received[0])
+    return process.returncode
 
-    previous = signal.signal(signal.SIGTERM, hand_on)
+
+@contextmanager
+def _recorded_signals() -> Iterator[list[int]]:
+    """Record SIGINT, SIGTERM and SIGHUP instead of acting on them; one that is ignored, as under nohup, stays so."""
+    received: list[int] = []
+    numbers = [n for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
+    previous = {number: signal.signal(number, lambda n, _: received.append(n)) for number in numbers}
     try:
-        return process.wait()
-    except KeyboardInterrupt:
-        process.wait()
-        raise
+        yield received
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)

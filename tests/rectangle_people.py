@@ -1,4 +1,4 @@
-"""Hand-made images: people are rectangles with 17 joints on a grid, on images of one colour."""
+"""Hand-made images: people are rectangles with 17 joints on a grid, the background has one colour."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ needs_coco_mini = pytest.mark.skipif(
 SIDES = ['eye', 'ear', 'shoulder', 'elbow', 'wrist', 'hip', 'knee', 'ankle']
 NAMES = ['nose', *(f'{side}_{part}' for part in SIDES for side in ('left', 'right'))]
 FLIP = [0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15]
-HEIGHT, WIDTH = 64, 96  # of all hand-made images
+SIZE = HEIGHT, WIDTH = 64, 96  # of all hand-made images
 BACKGROUND, DONOR_COLOUR = (40, 90, 140), (200, 30, 10)
 
 
-def rectangle(x, y, w, h, shape=(HEIGHT, WIDTH)):
+def rectangle(x, y, w, h, shape=SIZE):
     mask = np.zeros(shape, bool)
     mask[y : y + h, x : x + w] = True
     return mask
@@ -82,7 +82,7 @@ def write_coco(folder, people, colours, categories=None):
     return path
 
 
-PICTURE = [
+PEOPLE = [
     person(1, 1, 30, 10, 24, 40),
     crowd(2, 1, 24, 6, 40, 30),
     person(3, 1, 66, 20, 30, 30, v=0, num_keypoints=0),  # unlabelled; up to the border
@@ -99,11 +99,11 @@ def joints_of(annotation):
     return np.array(annotation['keypoints'], float).reshape(-1, 3)
 
 
-# What can be wrong with people of a file, by the reason that is given; ... stands for a missing field.
+# Faults of annotations by the reason in the log; ... stands for a missing field.
 NAN = float('nan')
 LEFT_OUT = {
     'without an id': [dict(id=None), dict(id='7'), dict(id=...)],
-    'with an id that another one has': [dict(id=1)],
+    'with a duplicate id': [dict(id=1)],
     'whose image is not listed with file_name, height and width': [
         dict(image_id=None), dict(image_id=...), dict(image_id=99), dict(image_id=[1]),
     ],
@@ -115,7 +115,7 @@ LEFT_OUT = {
 }  # fmt: skip
 UNLABELLED = {
     'without keypoints': [dict(keypoints=None), dict(keypoints=[]), dict(keypoints=...)],
-    'whose keypoints are no triples of numbers': [
+    'whose keypoints are not triples of numbers': [
         dict(keypoints=[5, 5, 2] * 17 + [1]), dict(keypoints=[5, None, 2] * 17), dict(keypoints=[NAN, 5, 2] * 17),
         dict(keypoints=[[5, 5, 2]] * 17), dict(keypoints=7),
     ],

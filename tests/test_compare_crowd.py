@@ -1,4 +1,4 @@
-"""The job of `make compare`: what its stages read and write, and what a finished one prints."""
+"""The job of `make compare`: inputs and outputs of its stages, and the output of a finished one."""
 
 import importlib.util
 import os
@@ -17,7 +17,7 @@ from projects.crowdbench.job import last_checkpoint, shared_stages
 
 @pytest.fixture
 def crowd_command(tmp_path, monkeypatch):
-    """tools/compare_crowd.py, at work in an empty folder."""
+    """tools/compare_crowd.py, working in an empty folder."""
     spec = importlib.util.spec_from_file_location('compare_crowd', ROOT / 'tools' / 'compare_crowd.py')
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
@@ -29,7 +29,7 @@ def crowd_command(tmp_path, monkeypatch):
     return tool
 
 
-def test_every_stage_takes_what_an_earlier_one_writes(crowd_command):
+def test_every_input_is_written_by_an_earlier_stage(crowd_command):
     shared, own = shared_stages(), crowd_command.own_stages()
     trained = {last_checkpoint(stage.config) for stage in [*shared, *own] if stage.work_dir}
     used = [word for stage in own for word in stage.command if word.endswith('.pth')]

@@ -1,4 +1,4 @@
-"""Who can be cut out: what is skipped and counted, what is refused, and how often a file is read."""
+"""Donors: faulty people are skipped and counted, files without donors refused, and a file is read once."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def test_bad_donors_are_skipped_with_one_line(tmp_path, log_lines):
 
 def test_a_file_without_donors_is_refused(tmp_path):
     path = write_coco(tmp_path / 'bad', broken(NO_MASK[:3], 1, 7, 20, 10, 20, 44), {7: DONOR_COLOUR})
-    with pytest.raises(ValueError, match='nobody to cut out.*3 without a mask.*give a COCO keypoint file'):
+    with pytest.raises(ValueError, match='no person with a mask.*3 without a mask.*give a COCO keypoint file'):
         Donors(str(path), str(tmp_path / 'bad' / 'images'), 5)
     with pytest.raises(FileNotFoundError, match='does not exist; give'):
         read_donors(str(tmp_path / 'nothing.json'), '', 5)
     (tmp_path / 'text.json').write_text('{')
-    with pytest.raises(ValueError, match='no valid JSON.*fetch it again'):
+    with pytest.raises(ValueError, match='not valid JSON.*download it again'):
         Donors(str(tmp_path / 'text.json'), '', 5)
     for text in ('{"images": []}', '[]', '{"images": [], "annotations": null, "categories": []}'):
         (tmp_path / 'other.json').write_text(text)

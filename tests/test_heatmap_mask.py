@@ -1,4 +1,4 @@
-"""Where nothing is asked for: crowd regions and people without joints, through the toolbox's own transforms."""
+"""The mask of the heatmap loss: crowd regions and people without joints, through MMPose's own transforms."""
 
 import numpy as np
 import pytest
@@ -38,16 +38,16 @@ def test_every_kind_of_segmentation_is_masked(segment):
     np.testing.assert_array_equal(run([segment]), expected)
 
 
-def test_crowds_and_people_together_and_nobody():
+def test_crowds_and_people_together_and_no_one():
     mask = run([uncompressed(CROWD), [[0, 0, 4, 0, 4, 4, 0, 4]]])
     assert not mask[0, 0, 0] and not mask[0, 2, 5] and mask.sum() == 100 - 1 - 6
     assert run([]).all()
 
 
-def test_it_follows_flip_and_warp_and_trusts_the_padding():
+def test_it_follows_flip_and_warp_and_keeps_the_padding_valid():
     flipped = run([uncompressed(CROWD)], flip=True, flip_direction='horizontal')
     np.testing.assert_array_equal(flipped, run([uncompressed(CROWD)])[..., ::-1])
     halved = np.array([[0.5, 0, 0], [0, 0.5, 0]], np.float32)
     warped = run([uncompressed(CROWD)], warp_mat=halved)
-    assert warped[0, 5:].all() and warped[0, :, 5:].all()  # outside the picture: known to hold nobody
+    assert warped[0, 5:].all() and warped[0, :, 5:].all()  # outside the image: known to be empty
     assert not warped[0, 1, 3]

@@ -1,4 +1,4 @@
-"""Annotations that nothing can be made of: left out, or kept without joints, and counted by reason."""
+"""Unusable annotations are left out or kept without joints, and counted by reason."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ def cases(table):
     return [(reason, change) for reason, changes in table.items() for change in changes]
 
 
-def test_what_is_right_stays_as_it_is():
+def test_complete_annotations_are_not_changed():
     people = [person(2, 1, 5, 5, 9, 9, area=33.5), crowd(3, 1, 0, 0, 9, 9)]
     found = check_people(content(*people))
     assert found.usable == [GOOD, *people] and not found.left_out and not found.unlabelled
 
 
 @pytest.mark.parametrize(('reason', 'change'), cases(LEFT_OUT))
-def test_whom_nothing_can_be_made_of_is_left_out_and_counted(reason, change):
+def test_unusable_annotations_are_left_out_and_counted(reason, change):
     found = check_people(content(*broken([change], 2, 1, 5, 5, 9, 9)))
     assert found.usable == [GOOD]
     assert found.left_out == {reason: 1} and not found.unlabelled
 
 
-def test_what_is_no_object_is_left_out():
+def test_values_that_are_not_objects_are_left_out():
     assert check_people(content(None, 7)).left_out == {'without an id': 2}
 
 
 @pytest.mark.parametrize('iscrowd', [0, 1])
 @pytest.mark.parametrize(('reason', 'change'), cases(UNLABELLED))
-def test_whose_joints_are_not_known_stays_without_joints(reason, change, iscrowd):
-    (someone,) = broken([change], 2, 1, 5, 5, 9, 9)
-    found = check_people(content(dict(someone, iscrowd=iscrowd), person(3, 1, 5, 5, 9, 9)))
+def test_people_with_malformed_joints_stay_without_joints(reason, change, iscrowd):
+    (annotation,) = broken([change], 2, 1, 5, 5, 9, 9)
+    found = check_people(content(dict(annotation, iscrowd=iscrowd), person(3, 1, 5, 5, 9, 9)))
     assert found.usable[1] == person(2, 1, 5, 5, 9, 9, keypoints=[0] * 51, num_keypoints=0, iscrowd=iscrowd)
     assert found.unlabelled == {reason: 1} and not found.left_out
 
@@ -67,11 +67,11 @@ def test_a_category_without_an_id_is_unknown(category):
 @pytest.mark.parametrize('missing', [None, ...])
 def test_other_missing_fields_are_filled_in(missing):
     people = broken([dict(area=missing, iscrowd=missing, num_keypoints=missing)], 2, 1, 5, 5, 10, 20)
-    someone = check_people(content(*people)).usable[1]
-    assert someone == person(2, 1, 5, 5, 10, 20, area=0.53 * 10 * 20, iscrowd=0, num_keypoints=17)
-    (someone,) = broken([dict(area=NAN)], 2, 1, 5, 5, 1, 1)
-    assert check_people(content(someone)).usable[1]['area'] == 1  # the toolbox guesses no less
-    large = person(2, 1, 5, 5, 9, 9, area=5e6)  # in a picture of 6000 x 4000
+    annotation = check_people(content(*people)).usable[1]
+    assert annotation == person(2, 1, 5, 5, 10, 20, area=0.53 * 10 * 20, iscrowd=0, num_keypoints=17)
+    (annotation,) = broken([dict(area=NAN)], 2, 1, 5, 5, 1, 1)
+    assert check_people(content(annotation)).usable[1]['area'] == 1  # MMPose's least estimate
+    large = person(2, 1, 5, 5, 9, 9, area=5e6)  # in an image of 6000 x 4000
     assert check_people(content(large)).usable[1] == large
 
 

@@ -1,4 +1,4 @@
-"""Images that are missing, cut off or no images."""
+"""Images that are missing, cut off or not images."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from mmpose.registry import TRANSFORMS
 
 from rnnpose_plugin.datasets.loading import LoadPoseImage, is_cut_off
 
-PICTURE = np.random.RandomState(0).randint(0, 255, (48, 64, 3), dtype=np.uint8)
+IMAGE = np.random.RandomState(0).randint(0, 255, (48, 64, 3), dtype=np.uint8)
 
 
 def encoded(kind):
-    return cv2.imencode(f'.{kind}', PICTURE)[1].tobytes()
+    return cv2.imencode(f'.{kind}', IMAGE)[1].tobytes()
 
 
 def load(tmp_path, data, **kwargs):
-    path = tmp_path / 'picture.jpg'
+    path = tmp_path / 'image.jpg'
     path.write_bytes(data)
     return LoadPoseImage(**kwargs)(dict(img_path=str(path)))
 
 
 @pytest.mark.parametrize('kind', ['jpg', 'png', 'bmp', 'webp'])
 @pytest.mark.parametrize('arguments', [dict(), dict(to_float32=True), dict(color_type='grayscale')])
-def test_whole_image_is_read_as_by_the_toolbox(tmp_path, kind, arguments):
+def test_a_whole_image_is_read_as_by_mmpose(tmp_path, kind, arguments):
     results = load(tmp_path, encoded(kind), **arguments)
     expected = LoadImage(**arguments)(dict(img_path=results['img_path']))
     assert results.keys() == expected.keys()
@@ -33,9 +33,9 @@ def test_whole_image_is_read_as_by_the_toolbox(tmp_path, kind, arguments):
     assert results['img'].dtype == expected['img'].dtype and np.array_equal(results['img'], expected['img'])
 
 
-def test_image_that_is_there_is_kept():
-    results = LoadPoseImage()(dict(img=PICTURE))
-    assert results['img'] is PICTURE and results['img_shape'] == (48, 64)
+def test_a_loaded_image_is_kept():
+    results = LoadPoseImage()(dict(img=IMAGE))
+    assert results['img'] is IMAGE and results['img_shape'] == (48, 64)
 
 
 def test_missing_image(tmp_path):
@@ -49,24 +49,24 @@ def test_missing_image(tmp_path):
 def test_cut_off_image(tmp_path, kind, kept):
     data = encoded(kind)
     data = data[: int(kept * len(data))]
-    with pytest.raises(ValueError, match=f'picture.jpg is cut off after {len(data)} bytes; fetch it again'):
+    with pytest.raises(ValueError, match=f'image.jpg is cut off after {len(data)} bytes; fetch it again'):
         load(tmp_path, data)
 
 
-@pytest.mark.parametrize('data', [b'', b'no image', b'BM' + bytes(100)])
+@pytest.mark.parametrize('data', [b'', b'not an image', b'BM' + bytes(100)])
 def test_undecodable_image(tmp_path, data):
-    with pytest.raises(ValueError, match=rf'picture.jpg cannot be decoded \({len(data)} bytes\); replace it'):
+    with pytest.raises(ValueError, match=rf'image.jpg cannot be decoded \({len(data)} bytes\); replace it'):
         load(tmp_path, data)
 
 
-def test_unreadable_images_can_be_passed_over(tmp_path):
-    assert load(tmp_path, b'no image', ignore_empty=True) is None
+def test_unreadable_images_can_be_skipped(tmp_path):
+    assert load(tmp_path, b'not an image', ignore_empty=True) is None
     assert LoadPoseImage(ignore_empty=True)(dict(img_path='gone.jpg')) is None
 
 
 @pytest.mark.parametrize('kind', ['jpg', 'png'])
 @pytest.mark.parametrize('appended', [b'\0' * 20, b'data of the camera'])
-def test_bytes_after_the_end_are_no_fault(kind, appended):
+def test_bytes_after_the_end_are_accepted(kind, appended):
     assert not is_cut_off(encoded(kind) + appended)
 
 

@@ -1,4 +1,4 @@
-"""Plain pixels, joints and masks of people pasted over people, against plain loops."""
+"""People behind a pasted one: joints, masks and areas."""
 
 from __future__ import annotations
 
@@ -6,13 +6,10 @@ import json
 
 import numpy as np
 import pytest
-import xtcocotools.mask as coco_mask
-from pycocotools import mask as rle
 from rectangle_people import (
-    BACKGROUND,
-    DONOR_COLOUR,
     HEIGHT,
     NO_MASK,
+    SIZE,
     WIDTH,
     as_text,
     compressed,
@@ -23,130 +20,8 @@ from rectangle_people import (
     uncompressed,
 )
 
-from rnnpose_plugin.datasets.copy_paste import SCALES
-from rnnpose_plugin.datasets.occlusion import (
-    Placement,
-    are_numbers,
-    box_iou,
-    clip_box,
-    cover,
-    paste,
-    place_at_iou,
-    place_box,
-    place_joints,
-    place_pixels,
-    run_lengths,
-    to_mask,
-    to_rle,
-    to_run_lists,
-)
-
-PLACEMENTS = [
-    Placement(1.0, False, np.array([7.0, -3.0])),
-    Placement(1.0, True, np.array([50.0, 4.0])),
-    Placement(2.0, False, np.array([-8.0, -6.5])),
-    Placement(0.5, True, np.array([30.25, 5.5])),
-]
-
-
-def paste_by_loop(target, image, mask, placement):
-    """Pixel by pixel: where in the donor's picture does this one come from, and is it the person there?"""
-    result, height, width = target.astype(float), *mask.shape
-    for row in range(target.shape[0]):
-        for column in range(target.shape[1]):
-            sign = -1 if placement.mirrored else 1
-            x = (column + 0.5 - placement.offset[0]) / (sign * placement.scale) - 0.5
-            y = (row + 0.5 - placement.offset[1]) / placement.scale - 0.5
-            left, top = int(np.floor(x)), int(np.floor(y))
-            colour, share = np.zeros(3), 0.0
-            for r in (top, top + 1):
-                for c in (left, left + 1):
-                    weight = (1 - abs(x - c)) * (1 - abs(y - r))
-                    if 0 <= r < height and 0 <= c < width:
-                        share += weight * mask[r, c]
-                    colour += weight * image[min(max(r, 0), height - 1), min(max(c, 0), width - 1)]
-            if share >= 0.5:
-                result[row, column] = colour
-    return result
-
-
-@pytest.mark.parametrize('placement', PLACEMENTS, ids=['shifted', 'mirrored', 'larger', 'smaller, mirrored'])
-@pytest.mark.parametrize('solid', [True, False])
-def test_pasted_pixels_are_those_of_a_plain_loop(placement, solid):
-    rng = np.random.RandomState(0)
-    target = np.full((36, 44, 3), BACKGROUND, np.uint8)
-    image = np.full((30, 26, 3), DONOR_COLOUR, np.uint8) if solid else rng.randint(0, 256, (30, 26, 3), np.uint8)
-    mask = rectangle(4, 6, 9, 15, (30, 26)) | rectangle(10, 20, 16, 10, (30, 26))  # cut off by two borders
-    before = target.copy()
-    result = paste(target, *place_pixels(image, mask, placement, 36, 44))
-    expected = paste_by_loop(target, image, mask, placement)
-    assert (expected != target).any() and (expected == target).all(-1).any()
-    # OpenCV rounds to whole grey levels; of one colour nothing is left to round.
-    np.testing.assert_allclose(result, expected, atol=0 if solid else 0.51)
-    assert result.dtype == np.uint8 and (target == before).all()
-
-
-@pytest.mark.parametrize('placement', PLACEMENTS[:3])
-def test_joints_and_boxes_move_with_their_pixels(placement):
-    """A joint on a lonely pixel: it is where the pixel is, and so is the box around it."""
-    mask = rectangle(12, 9, 1, 1, (30, 26))
-    joints = np.array([[12, 9, 2], [12, 9, 1], [3, 3, 0]], float)
-    _, placed = place_pixels(np.zeros((30, 26, 3), np.uint8), mask, placement, 36, 44)
-    rows, columns = np.nonzero(placed)
-    moved = place_joints(joints, placement, [1, 0, 2], 36, 44)
-    flags = [1, 2, 0] if placement.mirrored else [2, 1, 0]
-    assert moved[:, 2].tolist() == flags and moved[2].tolist() == [0, 0, 0]
-    # Enlarged by bilinear resampling, a lonely pixel may lose half a pixel on a side.
-    room = 0.5 * (placement.scale - 1)
-    assert abs(moved[0, 0] - columns.mean()) <= room and abs(moved[0, 1] - rows.mean()) <= room
-    box = place_box(np.array([12.0, 9, 13, 10]), placement)
-    outline = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
-    np.testing.assert_allclose(box, outline, atol=placement.scale - 1)
-
-
-def test_joints_outside_the_picture_are_not_labelled():
-    joints = np.array([[-0.5, 0, 2], [-0.6, 0, 2], [43.4, 35.4, 1], [43.5, 0, 2], [0, 35.5, 1]], float)
-    moved = place_joints(joints, Placement(1.0, False, np.zeros(2)), None, 36, 44)
-    assert moved[:, 2].tolist() == [2, 0, 1, 0, 0] and not moved[[1, 3, 4]].any()
-
-
-def test_the_iou_is_the_one_asked_for_or_cannot_be_had():
-    """Against boxes drawn at 1/8 pixel: of the drawn pair's pixels, shared ones over all."""
-    rng, found = np.random.RandomState(1), 0
-    for _ in range(60):
-        (x, y), (w, h) = rng.uniform(0, 40, 2), rng.uniform(16, 50, 2)
-        box = np.array([5.0, 8, 5 + rng.uniform(16, 40), 8 + rng.uniform(16, 40)])
-        target = clip_box(np.array([x, y, x + w, y + h]), HEIGHT, WIDTH)
-        wanted, angle, scale = rng.uniform(0.1, 0.9), rng.uniform(0, 7), rng.uniform(*SCALES)
-        mirrored, direction = bool(rng.randint(2)), np.array([np.cos(angle), np.sin(angle)])
-        placement = place_at_iou(box, target, wanted, scale, mirrored, direction, HEIGHT, WIDTH)
-        (small_w, large_w), (small_h, large_h) = (
-            sorted([(box[i + 2] - box[i]) * scale, target[i + 2] - target[i]]) for i in (0, 1)
-        )
-        shared = small_w * small_h
-        concentric = shared / ((box[2:] - box[:2]).prod() * scale**2 + (target[2:] - target[:2]).prod() - shared)
-        if placement is None:
-            # The picture's border can only cut off what the middle of the target would not share.
-            assert concentric < wanted or large_w > small_w or large_h > small_h
-            continue
-        found += 1
-        drawn = [np.zeros((HEIGHT * 8, WIDTH * 8), bool) for _ in range(2)]
-        for canvas, (x1, y1, x2, y2) in zip(drawn, (place_box(box, placement), target)):
-            x1, y1, x2, y2 = np.maximum(np.round(np.array([x1, y1, x2, y2]) * 8), 0).astype(int)
-            canvas[y1:y2, x1:x2] = True
-        # A box of 16 px is drawn right to 1/16 px on each of 4 sides: 1.5 % of its area.
-        assert abs((drawn[0] & drawn[1]).sum() / (drawn[0] | drawn[1]).sum() - wanted) < 0.02
-        # The bisection itself is exact but for floats.
-        assert abs(box_iou(clip_box(place_box(box, placement), HEIGHT, WIDTH), target) - wanted) < 1e-6
-    assert found > 15
-
-
-def test_an_iou_beyond_the_boxes_shapes_is_not_forced():
-    upright, flat = np.array([0.0, 0, 10, 40]), np.array([20.0, 20, 60, 30])
-    # Concentric, they share 10 x 10 of 700.
-    for wanted, possible in ((0.14, True), (0.15, False)):
-        found = place_at_iou(upright, flat, wanted, 1.0, False, np.array([1.0, 0]), HEIGHT, WIDTH)
-        assert (found is not None) == possible
+from rnnpose_plugin.datasets.occlusion import cover
+from rnnpose_plugin.datasets.segmentation import to_mask
 
 
 @pytest.mark.parametrize('kind', [polygon, uncompressed, compressed, as_text])
@@ -155,27 +30,27 @@ def test_masks_joints_and_areas_of_covered_people(kind, drop):
     shape = (20, 10, 30, 40)
     segmentation = polygon(*shape) if kind is polygon else kind(rectangle(*shape))
     joints = [24.4, 20, 2, 24.6, 20, 2, 22, 20, 1, 40, 20, 2, 41, 20, 1, 22, 20, 0] + [0, 0, 0] * 11
-    someone = person(1, 1, *shape, segmentation=segmentation, keypoints=joints, num_keypoints=5)
-    before = json.dumps({key: value for key, value in someone.items() if key != 'segmentation'})
+    annotation = person(1, 1, *shape, segmentation=segmentation, keypoints=joints, num_keypoints=5)
+    before = json.dumps({key: value for key, value in annotation.items() if key != 'segmentation'})
     front = rectangle(0, 0, 25, HEIGHT)  # columns 0 to 24: the second joint, at 24.6, is nearest to column 25
-    left = cover(someone, front, drop)
+    left = cover(annotation, front, drop)
     flags = joints_of(left)[:6, 2].tolist()
     assert flags == ([0, 2, 0, 2, 1, 0] if drop else [1, 2, 1, 2, 1, 0])
     assert left['num_keypoints'] == (3 if drop else 5)
     np.testing.assert_array_equal(joints_of(left)[0, :2], [0, 0] if drop else [24.4, 20])
-    np.testing.assert_array_equal(to_mask(left['segmentation'], HEIGHT, WIDTH), rectangle(25, 10, 25, 40))
+    np.testing.assert_array_equal(to_mask(left['segmentation'], SIZE), rectangle(25, 10, 25, 40))
     json.dumps(left['segmentation'])
     assert left['area'] == 25 * 40 and left['bbox'] == [20, 10, 30, 40]
-    assert before == json.dumps({key: value for key, value in someone.items() if key != 'segmentation'})
+    assert before == json.dumps({key: value for key, value in annotation.items() if key != 'segmentation'})
 
 
-def test_who_is_not_covered_stays_the_same_and_who_is_wholly_covered_goes_or_stays():
-    someone = person(1, 1, 20, 10, 30, 40)
-    assert cover(someone, rectangle(0, 0, 20, HEIGHT), True) is someone
+def test_uncovered_people_stay_the_same_object_and_wholly_covered_ones_are_kept_or_removed():
+    annotation = person(1, 1, 20, 10, 30, 40)
+    assert cover(annotation, rectangle(0, 0, 20, HEIGHT), True) is annotation
     everything = rectangle(0, 0, WIDTH, HEIGHT)
-    assert cover(someone, everything, True) is None
-    kept = cover(someone, everything, False)
-    assert kept['area'] == 0 and not to_mask(kept['segmentation'], HEIGHT, WIDTH).any()
+    assert cover(annotation, everything, True) is None
+    kept = cover(annotation, everything, False)
+    assert kept['area'] == 0 and not to_mask(kept['segmentation'], SIZE).any()
     assert joints_of(kept)[:, 2].tolist() == [1] * 17
 
 
@@ -194,37 +69,7 @@ def test_who_is_not_covered_stays_the_same_and_who_is_wholly_covered_goes_or_sta
         *[change['segmentation'] for change in NO_MASK if change['segmentation'] is not ...],
     ],
 )
-def test_without_a_usable_mask_only_joints_change(segmentation):
-    assert to_mask(segmentation, HEIGHT, WIDTH) is None
+def test_without_a_valid_mask_only_joints_change(segmentation):
+    assert to_mask(segmentation, SIZE) is None
     left = cover(person(1, 1, 20, 10, 30, 40, segmentation=segmentation), rectangle(0, 0, WIDTH, HEIGHT), True)
     assert left['segmentation'] == segmentation and left['area'] == 1200 and left['num_keypoints'] == 0
-
-
-def test_an_rle_as_a_list_and_what_is_none():
-    mask = rectangle(3, 0, 9, HEIGHT) | rectangle(0, 0, 1, 1)
-    for kind in (uncompressed, compressed, as_text):
-        assert to_run_lists(kind(mask), HEIGHT, WIDTH) == [uncompressed(mask)]
-    for other in (None, [], polygon(3, 4, 5, 6), dict(size=[8, 8], counts=[64])):
-        assert to_run_lists(other, HEIGHT, WIDTH) is other
-
-
-@pytest.mark.parametrize('number', [None, 'a', float('nan'), float('inf'), -2e6, 10**400, '12'])
-def test_what_is_no_number_of_pixels(number):
-    assert are_numbers([]) and are_numbers([1, 2.5, -3]) and not are_numbers([1, number]) and not are_numbers(number)
-
-
-@pytest.mark.parametrize('compressed', [False, True])
-def test_run_lengths_that_do_not_fit_are_no_mask(compressed):
-    """The C code would write past its buffer."""
-    good = to_rle([[3, 2, 30, 5, 20, 40]], HEIGHT, WIDTH)
-    runs = run_lengths(good['counts'])
-    assert sum(runs) == HEIGHT * WIDTH and min(runs) >= 0 and len(runs) > 20
-    mask = np.concatenate([np.full(run, place % 2) for place, run in enumerate(runs)]).reshape(WIDTH, HEIGHT).T
-    np.testing.assert_array_equal(mask, coco_mask.decode(good))
-    if compressed:
-        larger = rle.encode(np.asfortranarray(np.eye(2 * HEIGHT, 2 * WIDTH, dtype=np.uint8)))['counts']
-        bad = [larger, 'no such text', '']
-    else:
-        bad = [[-10, HEIGHT * WIDTH + 10], [HEIGHT * WIDTH + 1], []]
-    for counts in bad:
-        assert to_rle(dict(size=[HEIGHT, WIDTH], counts=counts), HEIGHT, WIDTH) is None

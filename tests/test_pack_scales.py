@@ -1,4 +1,4 @@
-"""Each size of a picture arrives at the model as if it had come alone, and AE averages what it shows in them."""
+"""The model gets each scale of an image as if it were alone, and AE averages its heatmaps over the scales."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ SIZES = ((64, 64), (32, 32), (128, 128))
 
 
 def sample(number, pack, **resize):
-    """A picture of 48 x 40 px through resize and pack."""
+    """An image of 48 x 40 px through resize and pack."""
     image = np.random.default_rng(number).integers(0, 255, (40, 48, 3), dtype=np.uint8)
     results = dict(img=image, ori_shape=image.shape[:2], img_id=number)
     for step in (dict(STEP, **resize), dict(type=pack, meta_keys=('img_id', 'img_shape', 'aug_scales'))):
@@ -28,7 +28,7 @@ def batch(pack, **resize):
     return pseudo_collate([sample(number, pack, **resize) for number in range(2)])
 
 
-def test_several_sizes():
+def test_several_scales():
     result = PoseScalesPreprocessor(**NORMALISE)(batch('PackPoseScales', aug_scales=[0.5, 2]))
     assert [part.shape for part in result['inputs']] == [(2, 3, *size) for size in SIZES]
     for size, part in zip(SIZES, result['inputs']):
@@ -41,20 +41,20 @@ def test_several_sizes():
 
 
 @pytest.mark.parametrize('training', [False, True])
-def test_one_size_is_the_toolboxs(training):
+def test_one_scale_is_packed_as_by_mmpose(training):
     ours = PoseScalesPreprocessor(**NORMALISE)(batch('PackPoseScales'), training)
     theirs = MODELS.build(dict(type='PoseDataPreprocessor', **NORMALISE))(batch('PackPoseInputs'), training)
     assert torch.equal(ours['inputs'], theirs['inputs'])
 
 
-def test_a_stacked_batch_passes():
+def test_a_stacked_batch_is_accepted():
     inputs = torch.arange(2 * 3 * 8 * 8, dtype=torch.uint8).view(2, 3, 8, 8)
     data = dict(inputs=inputs, data_samples=batch('PackPoseInputs')['data_samples'])
     assert PoseScalesPreprocessor(**NORMALISE)(data)['inputs'].shape == (2, 3, 8, 8)
 
 
-def test_the_toolbox_cannot_pack_several_sizes():
-    """Why this module is there; when this fails, it can go."""
+def test_mmpose_cannot_pack_several_scales():
+    """The reason for this module; when this test fails, remove both."""
     with pytest.raises(RuntimeError, match='equal size'):
         sample(0, 'PackPoseInputs', aug_scales=[0.5])
     assert isinstance(TRANSFORMS.build(dict(type='PackPoseScales')), PackPoseScales)
@@ -64,7 +64,7 @@ K, FLIP = 3, [1, 0, 2]
 
 
 class Maps(StackedAEHead):
-    """Hands out the maps instead of poses."""
+    """Returns the maps instead of poses."""
 
     def decode(self, batch_outputs):
         return batch_outputs
@@ -81,8 +81,8 @@ def stack(*size):
 
 @pytest.mark.parametrize('restore', [False, True])
 @pytest.mark.parametrize('shift', [False, True])
-def test_ae_at_one_scale_is_the_toolboxs(restore, shift):
-    """With one scale the toolbox's own flip test says what is right; without flip StackedAEHead does."""
+def test_ae_at_one_scale_equals_mmpose(restore, shift):
+    """The reference at one scale is MMPose's own flip test; without flip it is StackedAEHead."""
     settings = dict(restore_heatmap_size=restore, shift_heatmap=shift)
     views = [stack(4, 6), stack(4, 6)]
     for feats, flip_test in ((views, True), (views[0], False)):
@@ -93,8 +93,8 @@ def test_ae_at_one_scale_is_the_toolboxs(restore, shift):
             torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
 
 
-def test_ae_averages_heatmaps_over_scales_and_keeps_the_main_sizes_tags():
-    """Constant maps, whose resizing and mirroring changes nothing: 1 and 3 at the main size, 5 and 11 at the other."""
+def test_ae_averages_heatmaps_over_scales_and_keeps_the_tags_of_the_main_scale():
+    """Constant maps are invariant to resizing and mirroring: 1 and 3 at the main scale, 5 and 11 at the other."""
     feats = [[[torch.full((1, 2 * K, *size), value)] for value in values]
              for size, values in (((4, 6), (1.0, 3.0)), ((2, 3), (5.0, 11.0)))]  # fmt: skip
     heatmaps, tags = predict(feats, flip_test=True, multiscale_test=True)

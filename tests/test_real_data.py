@@ -1,4 +1,4 @@
-"""Real COCO and OCHuman pictures through the real commands. Skipped where the pictures are absent."""
+"""Real COCO and OCHuman images through the real commands. Skipped where the images are absent."""
 
 import json
 import os
@@ -64,11 +64,11 @@ def training_set():
         yield DATASETS.build(dict(cfg.train_dataloader.dataset, data_root=f'{COCO_MINI}/'))
 
 
-def test_every_labelled_person_is_a_target_and_nobody_else(training_set):
+def test_the_targets_are_exactly_the_labelled_people(training_set):
     coco = COCO(str(TRAIN_JSON))
     fit = [step for step in training_set.pipeline.transforms if type(step).__name__ == 'BottomupRandomAffine'][0]
     fit.shift_prob = fit.scale_prob = fit.rotate_prob = 0
-    fit.scale_type = 'long'  # the whole picture, so nobody is cut off
+    fit.scale_type = 'long'  # the whole image, so that everyone is inside
     for i in range(len(training_set)):
         sample = training_set[i]['data_samples']
         people = [a for a in coco.imgToAnns[sample.img_id] if not a['iscrowd'] and a['num_keypoints']]
@@ -89,7 +89,7 @@ def test_crowd_regions_are_masked(training_set):
 
 
 def test_ochuman_is_tested_and_predictions_are_written(tmp_path):
-    """With an untrained small decoder: the road is what is tested here."""
+    """With an untrained small decoder: this tests the pipeline only."""
     cfg = Config.fromfile(ROOT / 'configs' / 'rnnpose_hg_ochuman.py')
     cfg.merge_from_dict({key: eval(value) for key, value in (option.split('=') for option in SMALL)})
     from mmpose.registry import MODELS
@@ -118,7 +118,7 @@ def test_ochuman_is_tested_and_predictions_are_written(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_the_papers_config_trains_on_coco_at_512_on_a_cpu(tmp_path):
+def test_the_config_of_the_paper_trains_on_coco_at_512_on_a_cpu(tmp_path):
     """The whole network at full size, 20 iterations; without AE weights the backbone is trained along."""
     options = [
         *coco_options(),
@@ -138,8 +138,8 @@ def test_the_papers_config_trains_on_coco_at_512_on_a_cpu(tmp_path):
 @pytest.mark.slow
 @pytest.mark.seeded
 @pytest.mark.timeout(3600)
-def test_four_real_pictures_are_learned_by_heart(tmp_path):
-    """AP >= 0.90 on the same pictures, and as many people as there are on each."""
+def test_the_decoder_overfits_four_real_images(tmp_path):
+    """AP >= 0.90 on the same images, and the right number of people on each."""
     run('overfit.py', TRAIN_JSON, COCO_MINI / 'train2017', '--work-dir', tmp_path)
     metrics = json.loads((tmp_path / 'overfit.json').read_text())
     assert metrics['coco/AP'] >= 0.9 and metrics['people/count_error'] == 0

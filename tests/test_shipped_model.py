@@ -1,8 +1,8 @@
-"""The model of model_zoo: its file, its metafile, and its AP on slices of CrowdBench computed again."""
+"""The model of model_zoo: file, metafile, and AP on slices of CrowdBench."""
 
 import hashlib
 import json
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def model():
     return init_model(str(CONFIG), str(WEIGHTS), device='cpu')
 
 
-def test_the_file_is_the_one_that_is_described():
+def test_the_file_has_the_size_and_checksum_of_the_metafile():
     content = WEIGHTS.read_bytes()
     assert len(content) == MODEL['Metadata']['Bytes'] <= 8e6
     assert hashlib.sha256(content).hexdigest() == MODEL['Metadata']['SHA256']
@@ -40,8 +40,8 @@ def test_the_file_is_the_one_that_is_described():
 
 
 @pytest.mark.parametrize('split', SPLITS)
-def test_tables_show_the_metafiles_numbers(split):
-    """The card's and, for the first images, those of docs/crowdbench.md: percent, fractions in the metafile."""
+def test_tables_show_the_numbers_of_the_metafile(split):
+    """The model card and, for the first images, docs/crowdbench.md print percent; the metafile holds fractions."""
 
     def percent(dataset):
         return [f'{100 * RESULTS[dataset][name]:.1f}' for name in ('AP', 'AP@0.5', 'AP@0.75', 'AR')]
@@ -54,17 +54,17 @@ def test_tables_show_the_metafiles_numbers(split):
     assert [split, *of_slice] in [words[:5] for words in page]
 
 
-def without_places(node):
-    """A part of a config without where data and weights lie and how many processes read them."""
+def without_paths(node):
+    """A part of a config without paths of data and weights and numbers of workers."""
     if isinstance(node, (list, tuple)):
-        return [without_places(part) for part in node]
+        return [without_paths(part) for part in node]
     if not isinstance(node, dict):
         return node
-    places = ('data_root', 'data_prefix', 'ann_file', 'num_workers', 'persistent_workers')
-    node = {key: part for key, part in node.items() if key not in places}
+    paths = ('data_root', 'data_prefix', 'ann_file', 'num_workers', 'persistent_workers')
+    node = {key: part for key, part in node.items() if key not in paths}
     if isinstance(node.get('checkpoint'), str):
         del node['checkpoint']
-    return {key: without_places(part) for key, part in node.items()}
+    return {key: without_paths(part) for key, part in node.items()}
 
 
 def as_configs_are_now(cfg):
@@ -76,15 +76,15 @@ def as_configs_are_now(cfg):
     return cfg
 
 
-def test_the_config_is_the_one_it_was_trained_with():
-    """But for places, a later change of the config would make the card's numbers those of another model."""
+def test_the_config_is_that_of_the_training():
+    """Apart from paths: after a change of the config the numbers of the model card would be those of another model."""
     saved = torch.load(WEIGHTS, weights_only=False, map_location='cpu')['meta']
     trained = as_configs_are_now(Config.fromstring(saved['cfg'], '.py'))
     now = Config.fromfile(CONFIG)
     parts = ('model', 'train_cfg', 'optim_wrapper', 'param_scheduler', 'custom_hooks', 'default_hooks')
     for part in (*parts, 'train_dataloader', 'test_dataloader', 'test_evaluator'):
-        assert without_places(trained[part]) == without_places(now[part]), part
-    # Of the weights that it was trained on, the place is what the card's command names, and no other's.
+        assert without_paths(trained[part]) == without_paths(now[part]), part
+    # The path of the weights it started from is the one in the command of the model card.
     card = (ROOT / 'model_zoo' / 'README.md').read_text()
     assert f'model.backbone.init_cfg.checkpoint={trained.model.backbone.init_cfg.checkpoint}\n' in card
     assert '/' + 'work' + '/' not in saved['cfg']
@@ -96,26 +96,27 @@ def test_its_parameters_are_those_of_the_metafile(model):
 
 @pytest.mark.parametrize('split', SPLITS)
 def test_its_ap_on_a_slice(split, model, tmp_path):
-    """Poses by the README's example, AP by the toolbox's metric: 40 pictures of which the metafile has the AP."""
+    """Poses as in the example of the README, AP by MMPose's metric: 40 images, whose AP is in the metafile."""
     init_default_scope('mmpose')
     path = write_split(tmp_path, split, SLICE, 0, CROWDBENCH)
     metric = METRICS.build(dict(type='BottomupCocoMetric', nms_mode='none', score_mode='bbox', ann_file=str(path)))
     metric.dataset_meta = model.dataset_meta
     for image in json.loads(path.read_text())['images']:
         (sample,) = inference_bottomup(model, str(tmp_path / split / image['file_name']))
-        # A list of ids, as bottom-up data sets give: of a plain one the toolbox would keep one person per picture.
+        # A list of ids, as from bottom-up data sets: with a single id MMPose would keep one person per image.
         sample.set_metainfo(dict(id=[image['id']], img_id=image['id']))
         metric.process({}, [sample.to_dict()])
     metrics = metric.evaluate(SLICE)
-    # Sums in another order, on another processor, may move one joint of hundreds of people to another cell.
+    # Another order of summation, on another processor, may move a joint to another cell.
     assert metrics['coco/AP'] == pytest.approx(RESULTS[f'CrowdBench {split}, first {SLICE}']['AP'], abs=0.005)
 
 
-def test_it_is_tested_from_another_folder(tmp_path):
-    """Where the AE network, which its own file holds, is not found."""
+def test_it_is_tested_from_another_folder(tmp_path, monkeypatch):
+    """By tools/test.py, where the AE network of its config, which the file contains, is not found."""
     write_split(tmp_path, 'plain', 2, 0, CROWDBENCH)
-    command = [sys.executable, str(ROOT / 'tools' / 'test.py'), str(CONFIG), str(WEIGHTS), '--out', 'out.json']
-    command += ['--cfg-options', f'test_dataloader.dataset.data_root={tmp_path}/']
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert not done.returncode, done.stderr
+    arguments = ['test.py', str(CONFIG), str(WEIGHTS), '--out', 'out.json']
+    arguments += ['--cfg-options', f'test_dataloader.dataset.data_root={tmp_path}/', 'test_dataloader.num_workers=0']
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, 'argv', arguments)
+    runpy.run_path(str(ROOT / 'tools' / 'test.py'), run_name='__main__')
     assert json.loads((tmp_path / 'out.json').read_text())['coco/AP'] > 0

@@ -1,4 +1,4 @@
-"""Pictures of more people than allowed are replaced, and only people count."""
+"""Images of more people than allowed are replaced, and only labelled people count."""
 
 import json
 
@@ -9,8 +9,8 @@ from mmpose.registry import DATASETS, TRANSFORMS
 from rnnpose_plugin.datasets.small_groups import SmallGroups
 
 
-def picture(labelled_joints, iscrowd=None):
-    """A sample as the toolbox's data sets hand it to the pipeline: so many labelled joints on each annotation."""
+def sample_of(labelled_joints, iscrowd=None):
+    """A sample as MMPose's data sets pass it to the pipeline, by number of labelled joints per annotation."""
     visible = np.zeros((len(labelled_joints), 17), dtype=np.float32)
     for person, joints in zip(visible, labelled_joints):
         person[:joints] = 1
@@ -20,13 +20,13 @@ def picture(labelled_joints, iscrowd=None):
 @pytest.mark.parametrize(
     ('sample', 'passes'),
     [
-        (picture([]), True),
-        (picture([1, 17]), True),
-        (picture([1, 17, 3]), False),
-        (picture([1, 17, 0]), True),  # the third is no target: not one joint is labelled
-        (picture([1, 17, 3], iscrowd=[0, 0, 1]), True),
+        (sample_of([]), True),
+        (sample_of([1, 17]), True),
+        (sample_of([1, 17, 3]), False),
+        (sample_of([1, 17, 0]), True),  # the third has no labelled joint and is not a target
+        (sample_of([1, 17, 3], iscrowd=[0, 0, 1]), True),
         (dict(keypoints_visible=np.ones((3, 17))), False),
-        (picture([1, 17, 3, 0], iscrowd=[0, 0, 0, 1]), False),
+        (sample_of([1, 17, 3, 0], iscrowd=[0, 0, 0, 1]), False),
     ],
 )
 def test_only_people_count(sample, passes):
@@ -35,13 +35,13 @@ def test_only_people_count(sample, passes):
 
 
 @pytest.mark.parametrize('max_people', [0, -1])
-def test_nobody_at_all_is_refused(max_people):
+def test_a_limit_below_one_is_refused(max_people):
     with pytest.raises(ValueError, match=f'max_people is {max_people}; allow at least 1'):
         TRANSFORMS.build(dict(type='SmallGroups', max_people=max_people))
 
 
-def test_the_data_set_draws_another_picture(tmp_path):
-    """Through the toolbox's own data set: three pictures of 1, 2 and 3 people, of whom one is a crowd region."""
+def test_the_data_set_draws_another_image(tmp_path):
+    """Through MMPose's own data set: three images of 1, 2 and 3 annotations, one of them a crowd region."""
     joints = [10, 10, 2] * 17
     counts = {1: 1, 2: 2, 3: 3}
     people = [dict(image_id=image, iscrowd=0) for image, count in counts.items() for _ in range(count)]

@@ -1,13 +1,17 @@
-"""Finished stages are not run again; changed, interrupted and failed ones are."""
+"""Finished stages are skipped, changed, interrupted and failed ones run again; signals end the command too."""
 
+import os
+import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from projects.stages import Stage, finished, run_stages
 
+ROOT = Path(__file__).parent.parent
 APPEND = 'import sys; open(sys.argv[1], "a").write(" ".join(sys.argv[2:]) + ";")'
 
 
@@ -52,20 +56,77 @@ def test_an_input_that_was_written_again_changes_the_stage(tmp_path):
     assert ran(tmp_path) == ['one', 'one']
 
 
-def test_a_sigterm_ends_the_command_too(tmp_path):
-    """The job is a process of its own; its command would otherwise live on."""
-    beat = tmp_path / 'beat'
-    loop = f"import time\nwhile True: open({str(beat)!r}, 'w').write(str(time.time())); time.sleep(0.05)"
-    job = f'from projects.stages import *; run_stages([Stage("loop", ["-c", {loop!r}])], {str(tmp_path)!r})'
-    process = subprocess.Popen([sys.executable, '-c', job], stderr=subprocess.DEVNULL)
-    while not beat.exists():
+# Counts up in a file; the handler takes a moment, as a training does that finishes its step and saves.
+LOOP = """
+import signal, sys, time
+beat, number, handled = sys.argv[1], int(sys.argv[2]), sys.argv[3] == 'handled'
+def save(*_):
+    time.sleep(0.3)
+    open(beat + '.saved', 'a').write('x')
+    sys.exit(1)
+if handled:
+    signal.signal(number, save)
+while True:
+    open(beat, 'w').write(str(time.time()))
+    time.sleep(0.02)
+"""
+JOB = """
+import sys
+from projects.stages import Stage, run_stages
+run_stages([Stage('loop', ['-c', *sys.argv[2:]])], sys.argv[1])
+"""
+
+
+def start_job(tmp_path, number, handled='', code=LOOP, ignored=()):
+    """A job in a process group of its own, as soon as its command runs; some signals are ignored from the start."""
+
+    def set_signals():
+        for other in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(other, signal.SIG_IGN if other in ignored else signal.default_int_handler
+                          if other == signal.SIGINT else signal.SIG_DFL)  # fmt: skip
+
+    command = [sys.executable, '-c', JOB, tmp_path, code, tmp_path / 'beat', str(int(number)), handled]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stderr=subprocess.DEVNULL, preexec_fn=set_signals, start_new_session=True
+    )
+    while not (tmp_path / 'beat').exists():
         assert process.poll() is None
-        time.sleep(0.1)
-    process.terminate()
-    assert process.wait(timeout=60) != 0
+        time.sleep(0.02)
+    return process
+
+
+def assert_ended(beat):
     last = beat.read_text()
-    time.sleep(0.5)
+    time.sleep(0.2)  # ten beats
     assert beat.read_text() == last
+
+
+@pytest.mark.parametrize('handled', ['', 'handled'])
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_to_the_job_ends_its_command_where_sigint_is_ignored(tmp_path, number, handled):
+    """As for a background job of a shell without job control, `nohup make compare &` among them."""
+    process = start_job(tmp_path, number, handled, ignored=[signal.SIGINT])
+    process.send_signal(number)
+    assert process.wait(timeout=60) == 128 + number
+    assert (tmp_path / 'beat.saved').exists() == bool(handled)  # the job waits for the command
+    assert_ended(tmp_path / 'beat')
+
+
+def test_nohup_keeps_a_job_running_after_sighup(tmp_path):
+    code = LOOP.replace('while True', f'while not __import__("os").path.exists({str(tmp_path / "end")!r})')
+    process = start_job(tmp_path, signal.SIGHUP, code=code, ignored=[signal.SIGHUP])
+    process.send_signal(signal.SIGHUP)
+    time.sleep(0.3)
+    (tmp_path / 'end').touch()
+    assert process.wait(timeout=60) == 0 and (tmp_path / 'loop.done').exists()
+
+
+def test_ctrl_c_reaches_the_command_once_and_is_waited_for(tmp_path):
+    process = start_job(tmp_path, signal.SIGINT, 'handled')
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    assert process.wait(timeout=60) == -signal.SIGINT
+    assert (tmp_path / 'beat.saved').read_text() == 'x' and not (tmp_path / 'loop.done').exists()
+    assert_ended(tmp_path / 'beat')
 
 
 def test_a_failed_stage_is_named_with_its_log_and_stops_the_job(tmp_path):
@@ -82,7 +143,7 @@ def test_an_interrupted_stage_is_resumed_and_a_changed_one_is_not(tmp_path):
     def job(word):
         return [Stage('train', ['-c', code, str(tmp_path / 'ran.txt'), word], work_dir=str(tmp_path / 'run'))]
 
-    last = tmp_path / 'run' / 'last_checkpoint'  # of an older run, which must not be taken for this one's
+    last = tmp_path / 'run' / 'last_checkpoint'  # of an older run, not to be resumed
     last.parent.mkdir()
     last.touch()
     for word in ('a', 'a', 'b'):
@@ -94,7 +155,7 @@ def test_an_interrupted_stage_is_resumed_and_a_changed_one_is_not(tmp_path):
     assert not last.exists()
 
 
-def test_finished_stages_end_where_one_is_not_done_or_not_as_it_is_now(tmp_path):
+def test_finished_stages_end_at_the_first_that_is_not_done_or_has_changed(tmp_path):
     one, two, three = (stage(tmp_path, name) for name in ('one', 'two', 'three'))
     assert finished([one, two, three], tmp_path) == []
     run_stages([one, two, three], tmp_path)

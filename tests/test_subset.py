@@ -1,4 +1,4 @@
-"""Choosing and writing a few images of an annotation file."""
+"""Choosing and writing a subset of an annotation file."""
 
 import json
 
@@ -21,7 +21,7 @@ def file(tmp_path):
         annotation(4, 2, area=1600),
         annotation(5, 3),  # alone
         annotation(6, 4),
-        annotation(7, 4, joints=4),  # hardly labelled
+        annotation(7, 4, joints=4),  # too few labelled joints
         annotation(8, 5),
         annotation(9, 5, crowd=1),
         *[annotation(10 + i, 6) for i in range(5)],  # too many
@@ -32,12 +32,12 @@ def file(tmp_path):
     return path
 
 
-def test_the_clearest_pictures_of_several_people_come_first(file):
+def test_images_of_the_largest_people_come_first(file):
     assert choose_clear_images(file, 2) == [2, 1]
 
 
-def test_asking_for_more_than_there_are_is_refused(file):
-    with pytest.raises(ValueError, match='has 2 pictures.*3 were asked'):
+def test_more_images_than_the_file_has_are_refused(file):
+    with pytest.raises(ValueError, match='has 2 images.*3 are needed'):
         choose_clear_images(file, 3)
 
 

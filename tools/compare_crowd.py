@@ -1,4 +1,4 @@
-"""The decoder against Associative Embedding on data made here: both from one network, trained on for one time."""
+"""Compare the decoder with Associative Embedding on synthetic crowds; both start from one AE network."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ LONGER = 'configs/ae_hg_crowd_longer.py'
 
 
 def own_stages() -> list[Stage]:
-    """What comes after the stages that are shared with tools/demo.py, whose files decide whether it is up to date."""
+    """The stages after those shared with tools/demo.py, whose files are inputs here."""
     checkpoints = (last_checkpoint(LONGER), last_checkpoint(RNN))
     models = [LONGER, checkpoints[0], RNN, checkpoints[1], '--names', 'AE', 'RNN']
     compare = [
         Stage(
             f'compare_{split}',
-            # The predictions of networks that were there before would be refused.
+            # Predictions of earlier checkpoints would be refused.
             ['tools/compare.py', *models, '--data', config, '--out', f'{OUT}/{split}', '--fresh'],
             config,
             inputs=(*checkpoints, f'data/crowd/annotations/{split}.json'),

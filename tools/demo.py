@@ -1,6 +1,6 @@
-"""The main job on data made here: crowd, AE features, recurrent decoder, test, table and picture.
+"""Train and test on synthetic crowds: data, AE network, recurrent decoder, table of results, sheet of decoding steps.
 
-With ``--fast`` nothing is trained: the model of ``model_zoo`` is tested on the first pictures of CrowdBench.
+With ``--fast`` nothing is trained: the model of ``model_zoo`` is tested on the first images of CrowdBench.
 """
 
 from __future__ import annotations
@@ -21,22 +21,23 @@ from projects.stages import Stage, run_stages
 from rnnpose_plugin.runtime.checkpoint_file import check_checkpoint_file
 from rnnpose_plugin.runtime.errors import one_sentence_errors
 from rnnpose_plugin.runtime.launch import build_runner, read_config
-from rnnpose_plugin.visualization.step_drawing import draw_images
+from rnnpose_plugin.visualization.image_steps import decode_images
+from rnnpose_plugin.visualization.step_sheet import draw_step_sheet
 
 ROOT = Path(__file__).resolve().parent.parent
 COLUMNS = {'AP': 'coco/AP', 'AP50': 'coco/AP .5', 'AP75': 'coco/AP .75', 'AR': 'coco/AR'}
-PICTURES = [f'data/crowd/occluded/00000{i}.png' for i in (1, 2, 3, 4)] + ['data/crowd/plain/000001.png']
+IMAGES = [f'data/crowd/occluded/00000{i}.png' for i in (1, 2, 3, 4)] + ['data/crowd/plain/000001.png']
 
 FAST_FOLDER, FAST_DATA, FAST_COUNT = 'work_dirs/demo_fast', 'data/crowdbench_slice', 40
 SHIPPED, SHIPPED_CONFIG = 'model_zoo/rnnpose_context_crowdbench.pth', 'configs/rnnpose_context_crowdbench.py'
 FAST_SPLITS = ('plain', 'occluded', 'crowded')
-FAST_PICTURES = ('occluded/000001', 'occluded/000002', 'crowded/000001', 'plain/000001')
+FAST_IMAGES = ('occluded/000001', 'occluded/000002', 'crowded/000001', 'plain/000001')
 
 
 def stages() -> list[Stage]:
-    """The job's commands in order."""
+    """The commands of the job in order."""
     checkpoint = last_checkpoint(RNN)
-    made = (checkpoint,)  # by tools/compare_crowd.py as well
+    made = (checkpoint,)  # tools/compare_crowd.py may write it too
     test = [
         Stage(
             f'test_{split}',
@@ -46,14 +47,14 @@ def stages() -> list[Stage]:
         )
         for split, config in SPLITS.items()
     ]
-    draw = ['tools/draw_steps.py', RNN, checkpoint, *PICTURES, '--out', f'{FOLDER}/steps.png']
+    draw = ['tools/draw_steps.py', RNN, checkpoint, *IMAGES, '--out', f'{FOLDER}/steps.png']
     return [*shared_stages(), *test, Stage('draw', draw, RNN, inputs=made)]
 
 
 def run_fast() -> None:
-    """Slices of CrowdBench's test splits, and the shipped model on them; one process, as each start takes seconds."""
+    """Test the shipped model on slices of CrowdBench's test splits, in one process, as each start takes seconds."""
     check_checkpoint_file(SHIPPED)
-    write_crowd(FAST_DATA, dict.fromkeys(FAST_SPLITS, FAST_COUNT), 0, CROWDBENCH, progress=True)
+    write_crowd(FAST_DATA, dict.fromkeys(FAST_SPLITS, FAST_COUNT), 0, CROWDBENCH)
     Path(FAST_FOLDER).mkdir(parents=True, exist_ok=True)
     for split in FAST_SPLITS:
         log = Path(FAST_FOLDER, f'{split}.log')
@@ -65,13 +66,12 @@ def run_fast() -> None:
         with log.open('w') as output, redirect_stdout(output):
             metrics = build_runner(cfg, training=False).test()
         Path(FAST_FOLDER, f'{split}.json').write_text(json.dumps(metrics))
-    draw_images(
-        SHIPPED_CONFIG, SHIPPED, [f'{FAST_DATA}/{name}.png' for name in FAST_PICTURES], f'{FAST_FOLDER}/steps.png'
-    )
+    images = [f'{FAST_DATA}/{name}.png' for name in FAST_IMAGES]
+    draw_step_sheet(decode_images(SHIPPED_CONFIG, SHIPPED, images), f'{FAST_FOLDER}/steps.png')
 
 
 def table(folder: str, splits: Iterable[str]) -> str:
-    """The test results, one line per split."""
+    """The test results in a table, one line per split."""
     lines = [f'{"split":<10}' + ''.join(f'{name:>7}' for name in COLUMNS) + '   people found/true']
     for split in splits:
         metrics = json.loads(Path(folder, f'{split}.json').read_text())
@@ -84,7 +84,7 @@ def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--fresh', action='store_true', help='repeat finished stages; --fast always does')
-    parser.add_argument('--fast', action='store_true', help='train nothing: test the model of model_zoo')
+    parser.add_argument('--fast', action='store_true', help='no training: test the model of model_zoo')
     args = parser.parse_args()
     os.chdir(ROOT)
     folder, splits = (FAST_FOLDER, FAST_SPLITS) if args.fast else (FOLDER, SPLITS)

@@ -1,6 +1,6 @@
 """Write synthetic crowds in COCO format: ``python tools/make_crowd.py --out data/crowd``, or with ``--crowdbench``.
 
-The same options give the same bytes. See ``projects.crowdbench.synthetic_crowd`` for what is written.
+The same options give the same bytes. Output format: ``projects.crowdbench.synthetic_crowd``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument('--out', help='folder to write to (default: data/crowd or data/crowdbench)')
     parser.add_argument('--seed', type=int, help='0 or more (default: 0)')
     for split, count in DEFAULT_COUNTS.items():
-        help_text = f"images of the split '{split}', 0 leaves it alone (default: {count} or {CROWDBENCH_COUNTS[split]})"
+        benchmark = f'{CROWDBENCH_COUNTS[split]} with --crowdbench'
+        help_text = f"images of the split '{split}', 0 skips it (default: {count}, or {benchmark})"
         parser.add_argument(f'--{split}', type=int, metavar='COUNT', help=help_text)
     for name in SETTINGS:
         value = getattr(CrowdSettings(), name)
@@ -39,7 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command; exits with 2 on a bad option and with 1 where writing fails.
+    """Run the command; the exit status is 2 for a bad option and 1 for a failed write.
 
     Args:
         arguments: Command line without the program's name, by default that of the process.
@@ -56,7 +57,7 @@ def main(arguments: list[str] | None = None) -> None:
     out = args.out or ('data/crowdbench' if args.crowdbench else 'data/crowd')
     try:
         settings = CROWDBENCH if args.crowdbench else CrowdSettings(**given)
-        paths = write_crowd(out, counts, args.seed or 0, settings, progress=True)
+        paths = write_crowd(out, counts, args.seed or 0, settings)
     except KeyboardInterrupt:
         sys.exit('\nstopped; the same command starts again')
     except ValueError as error:

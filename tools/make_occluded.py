@@ -3,7 +3,7 @@
 python tools/make_occluded.py --annotations data/coco/annotations/person_keypoints_val2017.json \
     --images data/coco/val2017 --out data/occluded
 
-The same options give the same bytes. See ``rnnpose_plugin.datasets.occluded_set`` for what is written.
+The same options give the same bytes. Output format: ``rnnpose_plugin.datasets.occluded_set``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument('--out', required=True, help='folder to write to')
     parser.add_argument('--iou', type=float, nargs=2, default=(0.5, 0.75), metavar=('LEAST', 'GREATEST'),
                         help='IoU of the boxes of each pair (default: 0.5 0.75)')  # fmt: skip
-    parser.add_argument('--count', type=int, help='pictures (default: as many as have somebody to cut out)')
+    parser.add_argument('--count', type=int, help='images (default: as many as have a person to cut out)')
     parser.add_argument('--seed', type=int, default=0, help='0 or more (default: %(default)s)')
     return parser
 
@@ -42,10 +42,9 @@ def main(arguments: list[str] | None = None) -> None:
     args = build_parser().parse_args(arguments)
     with one_sentence_errors(args.out):
         try:
-            path = write_occluded_set(args.annotations, args.images, args.out, tuple(args.iou), args.count, args.seed,
-                                      progress=True)  # fmt: skip
+            path = write_occluded_set(args.annotations, args.images, args.out, tuple(args.iou), args.count, args.seed)
         except KeyboardInterrupt:
-            sys.exit('stopped; the same command starts again from the first picture')
+            sys.exit('stopped; the same command starts again from the first image')
         print(path)
 
 

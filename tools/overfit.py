@@ -1,4 +1,4 @@
-"""Can the decoder learn a few of your pictures by heart? Trains and tests on the same ones, without augmentation.
+"""Overfit the decoder on a few images of a data set: train and test on the same ones, without augmentation.
 
 python tools/overfit.py path/to/coco/annotations/person_keypoints_train2017.json path/to/coco/train2017
 """
@@ -21,10 +21,10 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Train and test on the same few pictures.')
+    parser = argparse.ArgumentParser(description='Train and test on the same few images.')
     parser.add_argument('annotations', help='COCO keypoint annotations')
     parser.add_argument('images', help='folder of the images')
-    parser.add_argument('--number', type=int, default=4, help='pictures (default: %(default)s)')
+    parser.add_argument('--number', type=int, default=4, help='of images (default: %(default)s)')
     parser.add_argument('--config', default=str(ROOT / 'configs/rnnpose_hg_overfit.py'), help='default: %(default)s')
     parser.add_argument('--work-dir', default='work_dirs/overfit', help='default: %(default)s')
     parser.add_argument('--least-ap', type=float, default=0.9, help='exit with 1 below this (default: %(default)s)')
@@ -32,7 +32,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def prepare(args: argparse.Namespace) -> Config:
-    """The config, with all three data loaders on the chosen pictures."""
+    """The config with all three data loaders on the chosen images."""
     check_annotation_file(args.annotations, 17, args.images, training=True)
     subset = Path(args.work_dir, 'subset.json').resolve()
     write_subset(args.annotations, choose_clear_images(args.annotations, args.number), subset)
@@ -56,8 +56,8 @@ def main() -> None:
         print(f'AP {ap:.3f}; people found/true {metrics["people/found"]}/{metrics["people/true"]}')
         if ap < args.least_ap or error > 0:
             raise RuntimeError(
-                f'AP is {ap:.3f} (wanted {args.least_ap}) and {error:g} people per picture are too many or too few; '
-                'it did not learn the pictures by heart.'
+                f'AP is {ap:.3f} (wanted {args.least_ap}) and the number of people is off by {error:g} per image; '
+                'the decoder did not overfit these images.'
             )
 
 

@@ -1,1 +1,1 @@
-"""A synthetic benchmark of crowded images, and the training jobs on it."""
+"""CrowdBench, a synthetic benchmark of crowded images, and the training jobs on synthetic crowds."""

@@ -1,4 +1,4 @@
-"""Backgrounds for synthetic crowds: gradients, blotches, and distractors that share the people's colours and shapes."""
+"""Backgrounds of synthetic crowds: gradients, blotches, and distractors in the colours and shapes of people."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .stick_person import Colour, hsv_colour, sample_clothes
 
 
 def _sample_colour(rng: np.random.Generator) -> Colour:
-    """Half of the distractors wear a person's colours, so that colour alone does not give people away."""
+    """Half of the distractors have the colours of clothes, so that colour alone does not identify people."""
     if rng.uniform() < 0.5:
         return sample_clothes(rng)[rng.integers(5)]
     return hsv_colour(rng.uniform(), rng.uniform(0, 0.7), rng.uniform(0.15, 0.95))
@@ -59,7 +59,7 @@ def _line(rng: np.random.Generator, image_size: int) -> Shape:
 
 
 def _limb(rng: np.random.Generator, image_size: int) -> list[Shape]:
-    """Two joined strokes of a limb's proportions that belong to nobody."""
+    """Two joined strokes with the proportions of a limb, without a person."""
     start = rng.uniform(0, image_size, 2)
     steps = rng.normal(0, 0.09 * image_size, (2, 2))
     middle, width = start + steps[0], rng.uniform(0.02, 0.055) * image_size

@@ -1,6 +1,6 @@
-"""What ``tools/demo.py`` and ``tools/compare_crowd.py`` share: the synthetic crowd, and AE and decoder trained on it.
+"""The stages shared by ``tools/demo.py`` and ``tools/compare_crowd.py``: the synthetic crowd, AE and decoder on it.
 
-Paths are relative to the repository, which has to be the working directory.
+Paths are relative to the root of the repository, which must be the working directory.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from mmengine.config import Config
 
 from projects.stages import Stage
 
-# The records of these stages lie here for both tools, so that neither repeats what the other has done.
+# Both tools keep the records of these stages here, so that neither repeats a stage of the other.
 FOLDER = 'work_dirs/demo'
 AE, RNN, OCCLUDED = (f'configs/{name}.py' for name in ('ae_hg_crowd', 'rnnpose_hg_crowd', 'rnnpose_hg_crowd_occluded'))
 SPLITS = {'plain': RNN, 'occluded': OCCLUDED}
 
 
 def folder_of(config: str) -> str:
-    """Where tools/train.py writes.
+    """The work directory of a config in tools/train.py.
 
     Args:
         config (str): path of a config.
@@ -30,19 +30,19 @@ def folder_of(config: str) -> str:
 
 
 def last_checkpoint(config: str) -> str:
-    """Where the training of a config ends.
+    """The last checkpoint of the training of a config.
 
     Args:
         config (str): its path.
 
     Returns:
-        str: a file.
+        str: path of the file.
     """
     return f'{folder_of(config)}/epoch_{Config.fromfile(config).train_cfg.max_epochs}.pth'
 
 
 def training_stage(name: str, config: str, inputs: tuple[str, ...] = ()) -> Stage:
-    """The training of a config.
+    """The stage that trains a config.
 
     Args:
         name (str): of the stage.
@@ -50,16 +50,16 @@ def training_stage(name: str, config: str, inputs: tuple[str, ...] = ()) -> Stag
         inputs (tuple[str, ...]): as of :class:`Stage`. Defaults to ().
 
     Returns:
-        Stage: without validation, as the tests come later.
+        Stage: without validation, as stages of tests follow.
     """
     return Stage(name, ['tools/train.py', config, '--no-validate'], config, folder_of(config), inputs)
 
 
 def shared_stages() -> list[Stage]:
-    """Crowd, AE network and decoder.
+    """Data, AE network and decoder.
 
     Returns:
-        list[Stage]: to be run with ``FOLDER``.
+        list[Stage]: to be run with ``FOLDER`` as their folder.
     """
     return [
         Stage('crowd', ['tools/make_crowd.py', '--out', 'data/crowd']),

@@ -16,7 +16,7 @@ from .stick_person import HEAD_HALF_SIZE, Colour, StickPerson, turned
 
 SUPERSAMPLE = 3  # odd, so that the centre of each coarse pixel is the centre of a fine one
 _SHIFT = 4  # fractional bits of the coordinates given to OpenCV
-_MIN_WIDTH = 1.6  # px; thinner limbs would slip between pixel centres and leave no mask
+_MIN_WIDTH = 1.6  # px; thinner limbs would miss all pixel centres and have no mask
 
 
 class Shape(NamedTuple):
@@ -173,7 +173,7 @@ def draw_person(canvas: np.ndarray, person: StickPerson) -> None:
 
     Args:
         canvas: (S, S, 3) uint8 BGR, S being ``SUPERSAMPLE`` times the image side; painted in place.
-        person: Whom to paint; parts outside the canvas are clipped.
+        person: The person; parts outside the canvas are clipped.
     """
     for group in _body(person):
         draw_group(canvas, group, _outline(person))
@@ -181,10 +181,10 @@ def draw_person(canvas: np.ndarray, person: StickPerson) -> None:
 
 
 def person_silhouette(person: StickPerson, image_size: int) -> np.ndarray:
-    """Which pixels of the final image a person would cover if nobody stood in front (outline included).
+    """Pixels of the final image of a whole person, outline and occluded parts included.
 
     Args:
-        person: Whose silhouette.
+        person: The person.
         image_size: Side of the final image in pixels.
 
     Returns:

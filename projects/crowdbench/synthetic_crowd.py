@@ -1,20 +1,21 @@
-"""Synthetic crowds: drawn people over clutter, labelled as in COCO, a pure function of a seed and settings.
+"""Synthetic crowds: drawn people over clutter with COCO annotations, a pure function of a seed and settings.
 
 Each image shows one or more people, painted back to front. Labels are exact:
 
 - Joints are in pixel index coordinates, the centre of the top-left pixel being (0, 0), rounded to 2 decimals.
 - Flag 2 (visible): at least half of the person's own pixels whose centres lie within ``JOINT_RADIUS`` pixels of the
-  joint show this person and nobody nearer. Flag 1: inside the image, covered by somebody nearer. Flag 0: outside the
+  joint are not covered by a nearer person. Flag 1: inside the image, covered by a nearer person. Flag 0: outside the
   image, then x = y = 0. A body part does not hide joints of its own person.
 - ``bbox`` is the box (x, y, width, height; COCO's edge coordinates) of the amodal silhouette clipped to the image,
-  ``segmentation`` the visible mask, ``area`` its pixel count. A pixel belongs to whoever covers its centre.
+  ``segmentation`` the visible mask, ``area`` its pixel count. A pixel belongs to the nearest person that covers its
+  centre.
 
 Splits: ``train`` and ``val`` mix the three kinds of images that ``plain`` (no heavy overlap), ``occluded`` (each with a
 pair of people whose boxes overlap heavily) and ``crowded`` (many small people) consist of.
 
-``CROWDBENCH`` and ``CROWDBENCH_COUNTS`` are CrowdBench, version 1, drawn with seed 0. Association is what is hard in
-it: most people wear somebody else's colours, limbs cross, and limbs that belong to nobody lie about. With other
-settings it would be another benchmark.
+``CROWDBENCH`` and ``CROWDBENCH_COUNTS`` define CrowdBench, version 1, drawn with seed 0. Its difficulty is association:
+most people share their colours with another one, limbs cross, and limbs without a person lie in the background. Other
+settings would make another benchmark.
 """
 
 from __future__ import annotations
@@ -22,17 +23,17 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
-from mmengine.utils import ProgressBar
 from pycocotools import mask as rle
 
+from rnnpose_plugin.runtime.progress import track
+
 from .clutter import draw_background
-from .crowd_scene import JOINT_RADIUS, CrowdSettings, PlacedPerson, joint_flags, owner_map, sample_crowd
+from .crowd_scene import JOINT_RADIUS, PlacedPerson, joint_flags, owner_map, sample_crowd
+from .crowd_settings import CrowdSettings
 from .stick_drawing import draw_person
 from .stick_person import JOINT_NAMES
 
@@ -83,12 +84,12 @@ def _annotation(placed: PlacedPerson, visible: np.ndarray) -> dict:
 
 
 def _paint(rng: np.random.Generator, people: list[PlacedPerson], settings: CrowdSettings) -> np.ndarray:
-    """(H, W, 3) uint8 picture; averaging the fine canvas smooths all edges."""
+    """(H, W, 3) uint8 image; averaging the fine canvas smooths all edges."""
     canvas = draw_background(rng, settings.image_size, settings.max_clutter)
     for placed in people:
         draw_person(canvas, placed.person)
-    picture = cv2.resize(canvas, (settings.image_size, settings.image_size), interpolation=cv2.INTER_AREA)
-    return cv2.convertScaleAbs(picture, alpha=rng.uniform(0.75, 1.05), beta=rng.uniform(0, 20))
+    image = cv2.resize(canvas, (settings.image_size, settings.image_size), interpolation=cv2.INTER_AREA)
+    return cv2.convertScaleAbs(image, alpha=rng.uniform(0.75, 1.05), beta=rng.uniform(0, 20))
 
 
 def _at_least(name: str, value: int, least: int) -> None:
@@ -98,7 +99,7 @@ def _at_least(name: str, value: int, least: int) -> None:
 
 
 def _check_request(seed: int, split: str, settings: CrowdSettings) -> None:
-    """Refuse what no image can be drawn for."""
+    """Refuse requests that cannot be drawn."""
     _at_least('seed', seed, 0)
     if split not in SPLITS:
         raise ValueError(f"The split is '{split}': choose one of {', '.join(SPLITS)}.")
@@ -113,7 +114,7 @@ def draw_image(seed: int, split: str, index: int, settings: CrowdSettings) -> tu
         seed: 0 or more.
         split: One of ``SPLITS``.
         index: Number of the image within its split, 0 or more.
-        settings: What the images look like.
+        settings: Of the images.
 
     Returns:
         The image, (H, W, 3) uint8 BGR, and the COCO annotations of its people, back to front, without ``id`` and
@@ -121,7 +122,7 @@ def draw_image(seed: int, split: str, index: int, settings: CrowdSettings) -> tu
 
     Raises:
         ValueError: If the seed or the index is negative, the split unknown, or it needs more people than allowed.
-        RuntimeError: If the settings leave no place for that many people.
+        RuntimeError: If that many people do not fit.
     """
     _check_request(seed, split, settings)
     _at_least('index', index, 0)
@@ -142,7 +143,7 @@ def _category() -> dict:
 
 
 def _save_image(path: Path, image: np.ndarray) -> None:
-    """Write a PNG, an OSError telling what went wrong (cv2.imwrite would only return False)."""
+    """Write a PNG or raise an OSError with the reason; cv2.imwrite would only return False."""
     path.write_bytes(cv2.imencode('.png', image)[1].tobytes())
 
 
@@ -153,18 +154,7 @@ def _save_json(path: Path, content: dict) -> None:
     os.replace(unfinished, path)
 
 
-def _counted(count: int, progress: bool) -> Iterator[int]:
-    """0 to count - 1, with a bar on stderr where wanted."""
-    bar = ProgressBar(count, file=sys.stderr) if progress else None
-    for index in range(count):
-        yield index
-        if bar:
-            bar.update()
-    if bar:
-        print(file=sys.stderr)  # the bar itself leaves the cursor on its line
-
-
-def _write_images(folder: Path, split: str, count: int, seed: int, settings: CrowdSettings, progress: bool) -> dict:
+def _write_images(folder: Path, split: str, count: int, seed: int, settings: CrowdSettings) -> dict:
     """Draw and save the images of a split and return its JSON content."""
     title = 'CrowdBench' if (settings, seed) == (CROWDBENCH, 0) else 'Synthetic crowd'
     content = dict(
@@ -173,7 +163,7 @@ def _write_images(folder: Path, split: str, count: int, seed: int, settings: Cro
         ),
         licenses=[], images=[], annotations=[], categories=[_category()],
     )  # fmt: skip
-    for index in _counted(count, progress):
+    for index in track(range(count), f'images of {split}'):
         image, people = draw_image(seed, split, index, settings)
         name = f'{index + 1:06d}.png'
         _save_image(folder / name, image)
@@ -183,28 +173,25 @@ def _write_images(folder: Path, split: str, count: int, seed: int, settings: Cro
     return content
 
 
-def write_split(
-    out: str | Path, split: str, count: int, seed: int, settings: CrowdSettings, progress: bool = False
-) -> Path:
-    """Write ``<out>/<split>/000001.png`` and so on, then ``<out>/annotations/<split>.json``.
+def write_split(out: str | Path, split: str, count: int, seed: int, settings: CrowdSettings) -> Path:
+    """Write ``<out>/<split>/000001.png`` and so on, then ``<out>/annotations/<split>.json``; report progress on stderr.
 
     The JSON file comes last, and one of an earlier run is removed first, so that its presence means that the split is
-    complete. Files of the same name are overwritten, others are left alone.
+    complete. Files of the same name are overwritten, others are not touched.
 
     Args:
-        out: Folder, made where missing.
+        out: Folder, created if missing.
         split: One of ``SPLITS``.
         count: Number of images, 1 or more.
         seed: 0 or more.
-        settings: What the images look like.
-        progress: True shows a bar on stderr.
+        settings: Of the images.
 
     Returns:
         Path of the JSON file.
 
     Raises:
         ValueError: If the seed is negative, the split unknown, the count below 1, or the split needs more people.
-        RuntimeError: If the settings leave no place for that many people.
+        RuntimeError: If that many people do not fit.
         OSError: If a file cannot be written.
     """
     _check_request(seed, split, settings)
@@ -213,32 +200,29 @@ def write_split(
     for needed in (folder, path.parent):
         needed.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
-    _save_json(path, _write_images(folder, split, count, seed, settings, progress))
+    _save_json(path, _write_images(folder, split, count, seed, settings))
     return path
 
 
-def write_crowd(
-    out: str | Path, counts: dict[str, int], seed: int, settings: CrowdSettings, progress: bool = False
-) -> list[Path]:
+def write_crowd(out: str | Path, counts: dict[str, int], seed: int, settings: CrowdSettings) -> list[Path]:
     """Write several splits.
 
     Args:
-        out: Folder, made where missing.
-        counts: Number of images by split; splits with 0 are left alone.
+        out: Folder, created if missing.
+        counts: Number of images by split; splits with 0 are not touched.
         seed: 0 or more.
-        settings: What the images look like.
-        progress: True shows a bar per split on stderr.
+        settings: Of the images.
 
     Returns:
         Paths of the JSON files.
 
     Raises:
         ValueError: If the seed or a count is negative, a split unknown, or one needs more people; nothing is written.
-        RuntimeError: If the settings leave no place for that many people.
+        RuntimeError: If that many people do not fit.
         OSError: If a file cannot be written.
     """
     wanted = {split: count for split, count in counts.items() if count != 0}
     for split, count in wanted.items():
         _check_request(seed, split, settings)
         _at_least(f"count of the split '{split}'", count, 0)
-    return [write_split(out, split, count, seed, settings, progress) for split, count in wanted.items()]
+    return [write_split(out, split, count, seed, settings) for split, count in wanted.items()]

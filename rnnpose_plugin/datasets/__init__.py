@@ -1,4 +1,4 @@
-"""Data sets: transforms in front of the toolbox's own COCO-style data sets, and the synthetic crowd."""
+"""Transforms for MMPose's COCO-style data sets."""
 
 from .copy_paste import CopyPasteOcclusion
 from .heatmap_mask import InstanceHeatmapMask

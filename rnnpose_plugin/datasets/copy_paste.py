@@ -1,179 +1,54 @@
-"""Occlusions made of real people: somebody cut out of a picture and pasted over somebody else."""
+"""Occlusions made of real people: a person cut out of one image and pasted over a person of another one."""
 
 from __future__ import annotations
-
-from pathlib import Path
-from typing import NamedTuple, Sequence
 
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmpose.datasets.datasets.base import BaseCocoStyleDataset
 from mmpose.registry import TRANSFORMS
 
-from .donors import Donor, Donors, read_donors
+from .donors import read_donors
 from .keypoint_file import count_joints
-from .occlusion import (
-    area_of,
-    clip_box,
-    corners,
-    cover,
-    flat_joints,
-    inside,
-    paste,
-    place_at_iou,
-    place_box,
-    place_joints,
-    place_pixels,
-    to_run_lists,
-    to_segmentation,
-)
-
-# Shrunk further, bilinear resampling would skip pixels of the donor; enlarged further, it would be visibly blurred
-# beside the sharp people of the picture, which a network could learn to tell apart by.
-SCALES = (0.5, 2.0)
-
-
-class Occlusion(NamedTuple):
-    """A picture with somebody pasted over somebody else.
-
-    Args:
-        image: (H, W, 3).
-        people: COCO annotations, back to front as far as known: the last one was pasted.
-        target: Annotation over which it was pasted, as it was before.
-        donor: Who was pasted.
-    """
-
-    image: np.ndarray
-    people: list[dict]
-    target: dict
-    donor: Donor
-
-
-def occlude(
-    image: np.ndarray,
-    people: list[dict],
-    path: str,
-    donors: Donors,
-    iou: tuple[float, float],
-    min_keypoints: int,
-    drop_covered: bool,
-    max_tries: int,
-    flip_indices: Sequence[int] | None,
-    random: np.random.RandomState,
-) -> Occlusion | None:
-    """Paste a random donor over a random person of the picture, at a random IoU of their boxes.
-
-    The donor is scaled to the area of the target's box as far as ``SCALES`` allows, mirrored half of the time, and
-    shifted in a random direction. The donor's box is that of the person as far as it is inside the picture.
-    Nobody is pasted over themselves, which is to say over the same id on a picture of the same name, nor over somebody
-    of another category. Whoever's box reaches beyond the picture gets the part of it that is inside.
-
-    Args:
-        image: (H, W, 3), left as it is.
-        people: COCO annotations of everybody in it, left as they are.
-        path: Of the picture.
-        donors: Who can be pasted.
-        iou: Least and greatest IoU.
-        min_keypoints: Labelled joints that the target has, and visible ones that the donor still has in this picture.
-        drop_covered: See :func:`rnnpose_plugin.datasets.occlusion.cover`.
-        max_tries: Draws of target, donor, IoU, mirroring and direction.
-        flip_indices: For each joint the one it becomes in a mirror; None: nobody is mirrored.
-        random: Where chance comes from; ``np.random`` itself is numpy's global generator.
-
-    Returns:
-        The occlusion; None where the picture has no target, or no draw could be placed.
-
-    Raises:
-        ValueError: if the donors have another number of joints than the people, or none has the target's category.
-        OSError: if a donor's picture cannot be read.
-    """
-    height, width = image.shape[:2]
-    targets = [person for person in people if not person.get('iscrowd', 0) and count_joints(person) >= min_keypoints]
-    for _ in range(max_tries if targets else 0):
-        target = targets[random.randint(len(targets))]
-        donor = donors.people[random.randint(len(donors.people))]
-        wanted, angle, mirrored = random.uniform(*iou), random.uniform(0, 2 * np.pi), random.uniform() < 0.5
-        if len(target['keypoints']) != donor.joints.size:
-            raise ValueError(
-                f'The donors have {len(donor.joints)} joints and the people of the picture '
-                f'{len(target["keypoints"]) // 3}; give donors labelled in the same way.'
-            )
-        if target['category_id'] not in donors.categories:
-            raise ValueError(
-                f'The donors are of category {sorted(donors.categories)} and somebody in the picture of '
-                f'{target["category_id"]}; give donors labelled in the same way.'
-            )
-        if donor.category_id != target['category_id']:
-            continue
-        if donor.id == target['id'] and Path(donor.path).name == Path(path).name:
-            continue
-        over = corners(target['bbox'], height, width)
-        scale = float(np.clip(np.sqrt(area_of(over) / area_of(donor.box)), *SCALES))
-        direction = np.array([np.cos(angle), np.sin(angle)])
-        mirrored = mirrored and flip_indices is not None
-        placement = place_at_iou(donor.box, over, wanted, scale, mirrored, direction, height, width)
-        if placement is None:
-            continue
-        joints = place_joints(donor.joints, placement, flip_indices, height, width)
-        if (joints[:, 2] == 2).sum() < min_keypoints:
-            continue
-        pixels, mask = place_pixels(*donors.cut_out(donor), placement, height, width)
-        if not mask.any():
-            continue
-        left = [cover(inside(person, height, width), mask, drop_covered) for person in people]
-        x1, y1, x2, y2 = clip_box(place_box(donor.box, placement), height, width).tolist()
-        pasted = dict(
-            id=max(person['id'] for person in people) + 1,
-            image_id=target['image_id'],
-            category_id=target['category_id'],
-            iscrowd=0,
-            keypoints=flat_joints(joints),
-            num_keypoints=int((joints[:, 2] > 0).sum()),
-            bbox=[x1, y1, x2 - x1, y2 - y1],
-            area=int(mask.sum()),
-            segmentation=to_segmentation(mask),
-        )
-        everybody = [person for person in left if person is not None] + [pasted]
-        return Occlusion(paste(image, pixels, mask), everybody, target, donor)
-    return None
+from .occlusion import LabelledImage, OcclusionSettings, is_number, occlude
+from .placement import area_of
+from .segmentation import to_run_lists
 
 
 @TRANSFORMS.register_module()
 class CopyPasteOcclusion(BaseTransform):
-    """Pastes somebody else, cut out along their mask, over a person of a training picture.
+    """Paste another person, cut out along the mask, over a person of a training image.
 
-    Put it right after the loading: masks are known in the picture's own frame only. Pictures without a target (no
-    crowd region, ``min_keypoints`` labelled joints) pass unchanged, as do those for which no draw could be
-    placed.
+    Put it right after the loading, as masks are known in the frame of the loaded image only. Images without a target
+    (no crowd region, ``min_keypoints`` labelled joints) pass unchanged, as do those for which no draw could be placed.
 
-    What a picture's entries become:
+    Changes to the sample:
 
-    - The pasted person comes last in everything the toolbox keeps for each person, ``raw_ann_info`` included. Its
-      joints outside the picture are not labelled. Those that were hidden where it was cut out stay so, v 1, although
-      what hid them is not pasted along.
-    - Joints of others under the pasted mask get v 1 in ``raw_ann_info``. In ``keypoints_visible`` that shows nowhere:
-      the toolbox loads ``min(1, v)``, so a covered joint stays labelled, 1. With ``drop_covered`` both are 0.
-    - Masks of others, of crowd regions too, lose the covered pixels, and ``area`` is what is left; boxes stay whole.
-      So the heatmap mask does not hide the pasted person behind a crowd region. Whoever has no labelled joint left
-      (``drop_covered``) becomes a region to ignore, as the toolbox has it for people without joints.
-    - ``segmentation`` becomes one entry per person; the toolbox runs all polygons of a picture together.
-    - RLEs in ``invalid_segs``, crowd regions' too, are uncompressed and stand in lists: the toolbox's
-      ``BottomupGetHeatmapMask`` passes over bare RLE dicts.
+    - The pasted person is last in everything MMPose keeps per person, ``raw_ann_info`` included. Its joints outside the
+      image are not labelled. Joints that were hidden in the donor's image keep v 1, although what hid them is not
+      pasted.
+    - Joints of others under the pasted mask get v 1 in ``raw_ann_info``. ``keypoints_visible`` does not show this:
+      MMPose loads ``min(1, v)``, so a covered joint keeps 1. With ``drop_covered`` both are 0.
+    - Masks of others, of crowd regions too, lose the covered pixels, and ``area`` is the number of pixels left; boxes
+      are not changed. So the heatmap mask does not hide the pasted person behind a crowd region. A person without any
+      labelled joint left (``drop_covered``) becomes a region to ignore, as MMPose does with people without joints.
+    - ``segmentation`` becomes one entry per person; MMPose concatenates the polygons of all people of an image.
+    - RLEs in ``invalid_segs``, those of crowd regions too, become lists of one uncompressed RLE: MMPose's
+      ``BottomupGetHeatmapMask`` skips bare RLE dicts.
 
-    Chance comes from numpy's global generator, as in the toolbox's transforms. The donors are read at construction,
-    once for all transforms of a process with the same file, so workers get them with the process that they fork from.
+    Random numbers come from numpy's global generator, as in MMPose's transforms. The donors are read at construction,
+    once per process for all transforms with the same file; workers of a data loader inherit them when they fork.
 
     Args:
-        annotations (str): COCO keypoint file of the donors, people with a mask; the training's own will do.
+        annotations (str): COCO keypoint file of the donors, with masks; may be the training file itself.
         img_prefix (str): folder of its images.
-        prob (float): share of the pictures that get somebody pasted, 0 to 1. Defaults to 0.5.
-        iou (tuple[float, float]): IoU of the boxes of the two, drawn evenly from this range; 0 < least <= greatest
-            < 1. Defaults to (0.3, 0.7).
+        prob (float): probability that a person is pasted, 0 to 1. Defaults to 0.5.
+        iou (tuple[float, float]): IoU of the two boxes, drawn uniformly from this range; 0 < least <= greatest < 1.
+            Defaults to (0.3, 0.7).
         min_keypoints (int): labelled joints of the target and visible ones (v 2) of the donor, at least 1. Defaults to
             5.
-        drop_covered (bool): whether covered joints are no longer labelled, and whoever was wholly covered is no longer
-            there. Defaults to False: the decoder is to say where hidden joints are.
-        max_tries (int): draws before a picture is left as it is, at least 1. Defaults to 10.
+        drop_covered (bool): whether covered joints lose their label and wholly covered people are removed. Defaults to
+            False: the decoder is to predict hidden joints too.
+        max_tries (int): random draws before an image is left unchanged, at least 1. Defaults to 10.
 
     Raises:
         ValueError: for a setting out of range, or a file without donors.
@@ -190,113 +65,80 @@ class CopyPasteOcclusion(BaseTransform):
         drop_covered: bool = False,
         max_tries: int = 10,
     ) -> None:
-        if not _is_number(prob) or not 0 <= prob <= 1:
+        if not is_number(prob) or not 0 <= prob <= 1:
             raise ValueError(f'prob is {prob!r}; choose a probability from 0 to 1.')
-        check_iou(iou)
-        for name, value in (('min_keypoints', min_keypoints), ('max_tries', max_tries)):
-            if not _is_number(value) or not isinstance(value, int) or value < 1:
-                raise ValueError(f'{name} is {value!r}; choose 1 or more.')
-        if not isinstance(drop_covered, bool):
-            raise ValueError(f'drop_covered is {drop_covered!r}; choose True or False.')
-        self.prob, self.iou = prob, tuple(iou)
-        self.min_keypoints, self.drop_covered, self.max_tries = min_keypoints, drop_covered, max_tries
+        self.prob = prob
+        self.settings = OcclusionSettings(iou, min_keypoints, drop_covered, max_tries)
         self.donors = read_donors(annotations, img_prefix, min_keypoints)
 
     def transform(self, results: dict) -> dict:
-        """Paste somebody, or leave the picture as it is.
+        """Paste a person, or return the sample unchanged.
 
         Args:
             results (dict): with ``img`` (H, W, 3) BGR, ``img_path``, ``ori_shape`` and N entries in ``raw_ann_info``,
-                in ``keypoints`` (N, K, 2) and the like, as the toolbox's data sets load them; optionally
-                ``flip_indices`` (K), without which nobody is mirrored.
+                in ``keypoints`` (N, K, 2) and the like, as MMPose's data sets load them; optionally ``flip_indices``
+                (K), without which donors are not mirrored.
 
         Returns:
-            dict: the same, with what is listed in the class's docstring.
+            dict: the same, with the changes listed in the class's docstring.
 
         Raises:
-            ValueError: behind a transform that changed the picture's size, joints or people; for a grey picture.
+            ValueError: after a transform that changed the image's size, joints or people; for a grey image.
         """
         if np.random.rand() >= self.prob or not results.get('raw_ann_info'):
             return results
         _check_untouched(results)
         image, people = results['img'], results['raw_ann_info']
-        done = occlude(
-            image,
-            people,
-            results.get('img_path') or '',
-            self.donors,
-            self.iou,
-            self.min_keypoints,
-            self.drop_covered,
-            self.max_tries,
-            results.get('flip_indices'),
-            np.random,  # the module's functions are the global generator's methods
-        )
+        source = LabelledImage(image, people, results.get('img_path') or '', results.get('flip_indices'))
+        done = occlude(source, self.donors, self.settings, np.random)
         if done is not None:
             results['img'] = done.image
-            entries = _as_loaded(done.people, *image.shape[:2])
-            if 'crowd_index' in results:  # CrowdPose: one number of the picture, repeated for each person
+            entries = _as_loaded(done.people, image.shape[:2])
+            if 'crowd_index' in results:  # CrowdPose: one number of the image, repeated for each person
                 entries['crowd_index'] = results['crowd_index'][:1] * len(done.people)
             results.update((key, value) for key, value in entries.items() if key in results)
         return results
 
 
-def check_iou(iou: tuple[float, float]) -> None:
-    """Refuse a range that no pair of boxes can be drawn from.
-
-    Args:
-        iou (tuple[float, float]): least and greatest.
-
-    Raises:
-        ValueError: unless 0 < least <= greatest < 1.
-    """
-    pair = isinstance(iou, (list, tuple)) and len(iou) == 2 and all(map(_is_number, iou))
-    if not pair or not 0 < iou[0] <= iou[1] < 1:
-        raise ValueError(f'iou is {iou!r}; give the least and the greatest, both between 0 and 1.')
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
 def _check_untouched(results: dict) -> None:
     if 'img' not in results:
-        raise ValueError('CopyPasteOcclusion stands before the picture is loaded; put it right after LoadPoseImage.')
+        raise ValueError('CopyPasteOcclusion comes before the image is loaded; put it right after LoadPoseImage.')
     change = _change(results)
     if change:
         raise ValueError(
-            f'CopyPasteOcclusion stands behind a transform that {change}, '
-            'but masks are known in the picture as loaded; put it right after LoadPoseImage.'
+            f'CopyPasteOcclusion comes after a transform that {change}, but masks are known in the frame of the loaded '
+            'image; put it right after LoadPoseImage.'
         )
     shape = results['img'].shape
     if len(shape) != 3 or shape[2] != 3:
         raise ValueError(
-            f'CopyPasteOcclusion pastes people in colour, but the picture is {shape}; load it as (H, W, 3), with '
+            f'CopyPasteOcclusion pastes people in colour, but the image is {shape}; load it as (H, W, 3), with '
             "color_type='color'."
         )
 
 
 def _change(results: dict) -> str | None:
-    """What a transform did to the picture, people and joints that the toolbox loaded."""
+    """What a transform changed after MMPose loaded image, people and joints; None if nothing."""
     left = [key for key in ('warp_mat', 'flip', 'scale_factor', 'input_size') if key in results]
     if left:
         return f'left {left[0]}'
     people, size, loaded = results['raw_ann_info'], results['img'].shape[:2], tuple(results['ori_shape'][:2])
     if len(results['keypoints']) != len(people):
-        return 'took people out'
+        return 'removed people'
     if size != loaded:
-        return f'changed the picture from {loaded} to {size}'
+        return f'changed the image from {loaded} to {size}'
     joints = np.array([person['keypoints'] for person in people], np.float32).reshape(len(people), -1, 3)
     if not np.array_equal(results['keypoints'], joints[..., :2], equal_nan=True):
         return 'changed the joints'
     return None
 
 
-def _as_loaded(people: list[dict], height: int, width: int) -> dict:
-    """What the toolbox's loader makes of these annotations (``parse_data_info``), picture by picture."""
+def _as_loaded(people: list[dict], size: tuple[int, int]) -> dict:
+    """These annotations of one image as MMPose's ``parse_data_info`` loads them."""
+    height, width = size
     joints = np.array([person['keypoints'] for person in people], np.float32).reshape(len(people), -1, 3)
     x, y, w, h = np.array([person['bbox'] for person in people], float).T
-    # As the toolbox clips them, to the last index.
+    # MMPose clips them to the last index.
     boxes = np.clip(np.stack([x, y, x + w, y + h], axis=1), 0, [width - 1, height - 1] * 2).astype(np.float32)
     entries = dict(
         bbox=boxes,
@@ -311,10 +153,10 @@ def _as_loaded(people: list[dict], height: int, width: int) -> dict:
         category_id=np.array([person['category_id'] for person in people]),
         raw_ann_info=people,
     )
-    rows = ('bbox', 'keypoints')  # what the toolbox keeps as arrays with a leading 1 for each person
+    rows = ('bbox', 'keypoints')  # arrays of shape (1, ...) per person in MMPose
     parts = ('iscrowd', 'num_keypoints')
     entries['invalid_segs'] = [
-        to_run_lists(person.get('segmentation'), height, width)
+        to_run_lists(person.get('segmentation'), size)
         for i, person in enumerate(people)
         if not BaseCocoStyleDataset._is_valid_instance(
             {**{key: entries[key][i : i + 1] for key in rows}, **{key: entries[key][i] for key in parts}}
@@ -324,5 +166,5 @@ def _as_loaded(people: list[dict], height: int, width: int) -> dict:
 
 
 def _area(person: dict, box: np.ndarray) -> float:
-    # The second is the toolbox's guess for files without areas.
+    # The second is MMPose's estimate for files without areas.
     return person.get('area', max(area_of(box) * 0.53, 1.0))

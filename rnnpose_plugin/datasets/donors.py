@@ -1,4 +1,4 @@
-"""People of a COCO keypoint file who can be cut out: with a mask, enough visible joints and a picture."""
+"""Donors: people of a COCO keypoint file who can be cut out, with a mask, enough visible joints and an image file."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from mmengine.logging import print_log
 
 from .keypoint_file import check_people, count_joints, counts_text, read_keypoint_file, usable_images
 from .loading import LoadPoseImage
-from .occlusion import area_of, corners, to_mask, to_rle
+from .placement import area_of, corners
+from .segmentation import to_mask, to_rle
 
 
 class Donor(NamedTuple):
-    """Somebody who can be cut out.
+    """A person who can be cut out.
 
     Args:
         id: Of the annotation.
-        image_id: Of the picture.
+        image_id: Of the image.
         category_id: Of the annotation.
-        path: Of the picture.
-        size: Height and width of the picture, pixels.
-        box: (4,) x1, y1, x2, y2, edge coordinates, inside the picture.
+        path: Of the image file.
+        size: Height and width of the image, pixels.
+        box: (4,) x1, y1, x2, y2, edge coordinates, clipped to the image.
         joints: (K, 3) x, y and COCO's v, index coordinates.
         rle: Compressed mask.
     """
@@ -40,19 +41,19 @@ class Donor(NamedTuple):
 
 
 class Donors:
-    """Reads the file and keeps who can be cut out; what is wrong with others is counted in one log line.
+    """The donors of a file; faulty annotations are skipped and counted in one log line.
 
-    Crowd regions and people with too few visible joints are no donors, and no fault. Joints that are labelled but
-    hidden do not count: what hid them is not cut out, and a cut-out of hidden joints shows next to nobody.
+    Crowd regions and people with too few visible joints are skipped without a count. Labelled but hidden joints (v 1)
+    do not count as visible: the cut-out would not show them.
 
     Args:
-        annotations (str): a COCO keypoint file.
+        annotations (str): COCO keypoint file with segmentations.
         img_prefix (str): folder of its images.
         min_keypoints (int): visible joints (v 2) a donor needs.
 
     Raises:
         FileNotFoundError: if the file does not exist.
-        ValueError: if it is no COCO file, or has not one donor.
+        ValueError: if it is not a COCO file or has no donor.
     """
 
     def __init__(self, annotations: str, img_prefix: str, min_keypoints: int) -> None:
@@ -73,7 +74,7 @@ class Donors:
         counts = counts_text(skipped)
         if not self.people:
             raise ValueError(
-                f'{annotations} has nobody to cut out, with a mask and {min_keypoints} visible joints (v 2)'
+                f'{annotations} has no person with a mask and {min_keypoints} visible joints (v 2) to cut out'
                 f'{f" (skipped: {counts})" if counts else ""}; give a COCO keypoint file with segmentations and the '
                 'folder of its images.'
             )
@@ -82,46 +83,46 @@ class Donors:
 
     @staticmethod
     def cut_out(donor: Donor) -> tuple[np.ndarray, np.ndarray]:
-        """Read a donor's picture.
+        """Read a donor's image.
 
         Args:
-            donor (Donor): Whose.
+            donor (Donor): The person.
 
         Returns:
-            tuple: The picture (h, w, 3) uint8 BGR, and the person's pixels (h, w) bool.
+            tuple: The image (h, w, 3) uint8 BGR, and the person's mask (h, w) bool.
 
         Raises:
-            FileNotFoundError: if the picture has gone.
-            ValueError: if it cannot be decoded or is not as large as the file says.
+            FileNotFoundError: if the image no longer exists.
+            ValueError: if it cannot be decoded or its size is not that of the annotation file.
         """
-        return load_picture(donor.path, donor.size), to_mask(donor.rle, *donor.size)
+        return load_image(donor.path, donor.size), to_mask(donor.rle, donor.size)
 
 
-def load_picture(path: str, size: tuple[int, int]) -> np.ndarray:
-    """Read a picture whose annotations are for this size.
+def load_image(path: str, size: tuple[int, int]) -> np.ndarray:
+    """Read an image and check its size.
 
     Args:
-        path (str): of the picture.
-        size (tuple[int, int]): height and width, pixels, by the file of annotations.
+        path (str): of the image file.
+        size (tuple[int, int]): height and width in the annotation file, pixels.
 
     Returns:
         np.ndarray: (h, w, 3) uint8 BGR.
 
     Raises:
-        FileNotFoundError: if there is no such picture.
+        FileNotFoundError: if the image does not exist.
         ValueError: if it cannot be decoded or has another size.
     """
     image = LoadPoseImage()(dict(img_path=path))['img']
     if image.shape[:2] != tuple(size):
         raise ValueError(
-            f'image {path} has {image.shape[0]} x {image.shape[1]} pixels (height x width) but its file '
-            f'of annotations says {size[0]} x {size[1]}; correct the file or fetch the image again.'
+            f'image {path} has {image.shape[0]} x {image.shape[1]} pixels (height x width) but the annotation file '
+            f'says {size[0]} x {size[1]}; correct the file or download the image again.'
         )
     return image
 
 
 def read_donors(annotations: str, img_prefix: str, min_keypoints: int) -> Donors:
-    """The donors of a file, read once in a process as long as the file stays the same.
+    """The donors of a file, read once per process unless the file changes.
 
     Args:
         annotations (str): as of :class:`Donors`.
@@ -141,7 +142,7 @@ def _read_donors(annotations: str, img_prefix: str, min_keypoints: int, modified
 
 
 class _Present:
-    """Which images exist: one listing of a folder instead of 100,000 questions to a network disk."""
+    """Which images exist, by one listing per folder instead of 100,000 look-ups on a network file system."""
 
     def __init__(self, img_prefix: str) -> None:
         self.img_prefix = img_prefix
@@ -156,17 +157,17 @@ class _Present:
 
 
 def _examine(annotation: dict, image: dict, present: _Present) -> tuple[str | None, Donor | None]:
-    """What is wrong with somebody, or the donor."""
+    """The fault of an annotation and None, or None and the donor."""
     path = present.path(image)
     if path is None:
         return 'whose image is missing', None
-    height, width = image['height'], image['width']
-    box = corners(annotation['bbox'], height, width)
+    size = (image['height'], image['width'])
+    box = corners(annotation['bbox'], size)
     if not area_of(box):
         return 'whose box is outside the image', None
-    rle = to_rle(annotation.get('segmentation'), height, width)
+    rle = to_rle(annotation.get('segmentation'), size)
     if rle is None or not coco_mask.area(rle):
         return 'without a mask', None
     joints = np.asarray(annotation['keypoints'], np.float32).reshape(-1, 3)
     numbers = (annotation[key] for key in ('id', 'image_id', 'category_id'))
-    return None, Donor(*numbers, path, (height, width), box, joints, rle)
+    return None, Donor(*numbers, path, size, box, joints, rle)

@@ -9,18 +9,18 @@ from mmpose.registry import TRANSFORMS
 
 @TRANSFORMS.register_module()
 class InstanceHeatmapMask(BottomupGetHeatmapMask):
-    """Where the picture is annotated, at the heatmaps' size: not in crowd regions, not on people without joints.
+    """The mask of the heatmap loss: False in crowd regions and on people without joints.
 
-    The toolbox's transform takes its size from ``heatmaps`` among the targets, which are not shipped here, and it
-    passes over every segmentation that is not a list, which is to say over COCO's crowd regions: those are RLE dicts.
+    MMPose's transform takes its size from ``heatmaps`` among the targets, which the data loader does not produce here,
+    and it skips every segmentation that is not a list: COCO's crowd regions, which are RLE dicts.
 
     Args:
         heatmap_size (tuple[int, int]): [W, H] in cells.
     """
 
     def __init__(self, heatmap_size: tuple[int, int]) -> None:
-        # Asked for the invalid region, the toolbox's warp leaves what lies outside the picture valid: nobody is
-        # there, and the decoder has to learn to show nobody there.
+        # get_invalid makes MMPose's warp keep the area outside the image valid: there are no people in it, and the
+        # decoder has to learn that.
         super().__init__(get_invalid=True)
         self.heatmap_size = tuple(heatmap_size)
 
@@ -39,7 +39,7 @@ class InstanceHeatmapMask(BottomupGetHeatmapMask):
             results (dict): with ``img_shape``, ``input_size``; optionally ``warp_mat``, ``invalid_segs``, ``flip``.
 
         Returns:
-            dict: with ``heatmap_mask`` (1, H, W) bool: true where more than half of a cell is annotated.
+            dict: with ``heatmap_mask`` (1, H, W) bool: True where more than half of a cell is valid.
         """
         results = super().transform(results)
         invalid = results['heatmap_mask'].astype(np.float32)

@@ -1,4 +1,4 @@
-"""A COCO keypoint file: reading it, and sorting out what nothing can be made of."""
+"""Reading a COCO keypoint file and sorting out unusable annotations."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import json
 from collections import Counter
 from typing import NamedTuple
 
-from .occlusion import are_numbers
+from .segmentation import are_numbers
 
 
 class People(NamedTuple):
     """The annotations of a file, sorted.
 
     Args:
-        usable: Those that can be worked with, crowd regions among them.
-        left_out: How many others have which fault.
-        unlabelled: How many of the usable ones have no joints, for which reason.
+        usable: Complete ones, crowd regions included.
+        left_out: Number of the others by fault.
+        unlabelled: Number of usable ones without valid joints, by fault.
     """
 
     usable: list[dict]
@@ -34,7 +34,7 @@ def read_keypoint_file(path: str) -> dict:
 
     Raises:
         FileNotFoundError: if it does not exist.
-        ValueError: if it is no JSON, or lacks one of the three.
+        ValueError: if it is not valid JSON or lacks one of the three.
     """
     wanted = ('annotations', 'categories', 'images')
     try:
@@ -43,7 +43,7 @@ def read_keypoint_file(path: str) -> dict:
     except FileNotFoundError:
         raise FileNotFoundError(f'annotation file {path} does not exist; give a COCO keypoint file.') from None
     except ValueError as error:
-        raise ValueError(f'annotation file {path} is no valid JSON ({error}); fetch it again.') from None
+        raise ValueError(f'annotation file {path} is not valid JSON ({error}); download it again.') from None
     if not isinstance(content, dict) or not all(isinstance(content.get(part), list) for part in wanted):
         raise ValueError(f'annotation file {path} lacks one of {", ".join(wanted)}; give a COCO keypoint file.')
     return content
@@ -83,16 +83,16 @@ def usable_categories(content: dict) -> dict[int, dict]:
 def check_people(content: dict) -> People:
     """Sort the annotations of a file.
 
-    Usable is what has an id of its own, an image of :func:`usable_images`, a category of the file and a box. The
-    other fields are completed: ``keypoints`` that are missing or wrong become zeros, ``num_keypoints`` 0, as COCO has
-    it for people whom nobody labelled and evaluators ignore; a missing ``area`` is the toolbox's guess. Segmentations
-    are left as they are; :func:`rnnpose_plugin.datasets.occlusion.to_rle` sees to them.
+    An annotation is usable if it has a unique id, an image of :func:`usable_images`, a category of the file and a box.
+    Other fields are completed: missing or malformed ``keypoints`` become zeros with ``num_keypoints`` 0, COCO's form
+    for unlabelled people, whom evaluators ignore; a missing ``area`` is estimated as in MMPose. Segmentations are not
+    checked here but by :func:`rnnpose_plugin.datasets.segmentation.to_rle`.
 
     Args:
         content (dict): COCO file.
 
     Returns:
-        People: usable are copies, all with as many keypoints as most of the file have.
+        People: usable ones are copies, all with the number of keypoints that most of the file have.
     """
     images, categories = usable_images(content), usable_categories(content)
     usable: dict[int, dict] = {}
@@ -126,7 +126,7 @@ def count_joints(annotation: dict, least_v: int = 1) -> int:
         least_v (int): 1 counts labelled joints, 2 visible ones. Defaults to 1.
 
     Returns:
-        int: How many have at least this v; 0 without keypoints.
+        int: Number of joints with at least this v; 0 without keypoints.
     """
     return sum(v >= least_v for v in annotation.get('keypoints', [])[2::3])
 
@@ -151,7 +151,7 @@ def _fault(annotation: dict, taken: dict, images: dict, categories: dict) -> str
     if not isinstance(annotation, dict) or not _is_whole(annotation.get('id')):
         return 'without an id'
     if annotation['id'] in taken:
-        return 'with an id that another one has'
+        return 'with a duplicate id'
     if not _is_whole(annotation.get('image_id')) or annotation['image_id'] not in images:
         return 'whose image is not listed with file_name, height and width'
     if not _is_whole(annotation.get('category_id')) or annotation['category_id'] not in categories:
@@ -164,12 +164,12 @@ def _fault(annotation: dict, taken: dict, images: dict, categories: dict) -> str
 def _fault_of_joints(keypoints: list | None) -> str | None:
     if keypoints is None or keypoints == []:
         return 'without keypoints'
-    return None if are_numbers(keypoints) and len(keypoints) % 3 == 0 else 'whose keypoints are no triples of numbers'
+    return None if are_numbers(keypoints) and len(keypoints) % 3 == 0 else 'whose keypoints are not triples of numbers'
 
 
 def _completed(annotation: dict) -> dict:
     width, height = annotation['bbox'][2:]
-    guess = max(0.53 * width * height, 1.0)  # the toolbox's, for files without areas
+    guess = max(0.53 * width * height, 1.0)  # MMPose's, for files without areas
     area, labelled = annotation.get('area'), annotation.get('num_keypoints')
     known = isinstance(area, (int, float)) and 0 <= area < float('inf')
     return dict(

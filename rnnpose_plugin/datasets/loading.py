@@ -1,4 +1,4 @@
-"""Read an image and say clearly what is wrong when that fails."""
+"""Image loading with clear errors."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ MARKS = ((b'\xff\xd8', b'\xff\xd9'), (b'\x89PNG', b'IEND\xaeB`\x82'))
 
 @TRANSFORMS.register_module()
 class LoadPoseImage(LoadImage):
-    """The toolbox's ``LoadImage`` with one sentence for a missing, undecodable or cut-off image.
+    """MMPose's ``LoadImage`` with a one-sentence error for a missing, undecodable or cut-off image.
 
-    OpenCV returns a cut-off image with the missing part in grey, or nothing, depending on its version. A JPEG or PNG
-    whose last bytes are not its end mark is therefore decoded once more by Pillow, which refuses what is incomplete.
+    Depending on its version, OpenCV returns a cut-off image with the missing part in grey, or None. A JPEG or PNG that
+    does not end with its end mark is therefore decoded once more by Pillow, which refuses incomplete files.
     All arguments are those of ``LoadImage``.
     """
 
     def transform(self, results: dict) -> dict | None:
-        """Read ``results['img_path']`` unless the image is there already.
+        """Read ``results['img_path']`` unless the image is loaded already.
 
         Args:
             results (dict): The result dict.
@@ -62,7 +62,7 @@ class LoadPoseImage(LoadImage):
 
 
 def is_cut_off(data: bytes) -> bool:
-    """Whether a JPEG or PNG ends too early. Other formats are left to the decoder.
+    """Whether a JPEG or PNG ends too early. Other formats are not checked.
 
     Args:
         data (bytes): The file.
@@ -71,10 +71,10 @@ def is_cut_off(data: bytes) -> bool:
         bool: True if the end mark is missing and Pillow cannot decode the whole image either.
     """
     suspicious = any(data.startswith(start) and not data.endswith(end) for start, end in MARKS)
-    return suspicious and not _decodes_wholly(data)  # cameras append data of their own, so decode to be sure
+    return suspicious and not _is_decodable(data)  # cameras append data of their own, so decode to be sure
 
 
-def _decodes_wholly(data: bytes) -> bool:
+def _is_decodable(data: bytes) -> bool:
     try:
         Image.open(io.BytesIO(data)).load()
     except (OSError, SyntaxError):  # Pillow raises SyntaxError for a broken PNG

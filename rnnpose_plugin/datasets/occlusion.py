@@ -1,354 +1,241 @@
-"""Plain NumPy: one person, cut out along their mask, put in front of the people of a picture.
+"""Plain NumPy: one person, cut out along their mask and pasted in front of the people of another image.
 
-People are COCO annotations (dicts), boxes inside this file (x1, y1, x2, y2). Two frames, both in pixels: boxes and
-polygons are in *edge* coordinates (the box 0, 0, 1, 1 is the first pixel), joints in *index* coordinates (the centre of
-the first pixel is 0, 0), as everywhere in COCO; index = edge - 0.5.
+People are COCO annotations (dicts). Frames as in ``placement.py``: boxes in edge coordinates, joints in index
+coordinates.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple, Sequence
 
-import cv2
 import numpy as np
-import xtcocotools.mask as coco_mask
 
-# Far beyond any picture's pixels; the C code of the masks takes memory in proportion.
-LARGEST = 1e6
-BISECTIONS = 40  # halvings of a way of some 1000 px: far below what float32 boxes can hold
+from .donors import Donor, Donors
+from .keypoint_file import count_joints
+from .placement import Placement, area_of, clip_box, corners, place_at_iou, place_box, place_joints, place_pixels
+from .segmentation import to_mask, to_segmentation
+
+# Below 0.5, bilinear resampling skips pixels of the donor; above 2, the donor is visibly blurred next to sharp people,
+# which a network could use to recognise pasted people.
+SCALES = (0.5, 2.0)
 
 
-class Placement(NamedTuple):
-    """How a cut-out person is brought into a picture: ``edge' = factors * edge + offset``.
+@dataclass(frozen=True)
+class OcclusionSettings:
+    """How people are pasted over people.
 
     Args:
-        scale: Size in the picture over size where the person was cut out, > 0.
-        mirrored: Left and right exchanged.
-        offset: (2,) x and y, edge coordinates of the picture.
+        iou (tuple[float, float]): Range of the IoU of the two boxes, 0 < least <= greatest < 1.
+        min_keypoints (int): Labelled joints of the target and visible joints (v 2) of the donor inside the image, at
+            least 1. Defaults to 5.
+        drop_covered (bool): Whether covered joints lose their label and wholly covered people are removed. Defaults to
+            False.
+        max_tries (int): Random draws per image, at least 1. Defaults to 10.
+
+    Raises:
+        ValueError: if a setting is out of range.
     """
 
-    scale: float
+    iou: tuple[float, float]
+    min_keypoints: int = 5
+    drop_covered: bool = False
+    max_tries: int = 10
+
+    def __post_init__(self) -> None:
+        pair = isinstance(self.iou, (list, tuple)) and len(self.iou) == 2 and all(map(is_number, self.iou))
+        if not pair or not 0 < self.iou[0] <= self.iou[1] < 1:
+            raise ValueError(f'iou is {self.iou!r}; give the least and the greatest, both between 0 and 1.')
+        for name in ('min_keypoints', 'max_tries'):
+            value = getattr(self, name)
+            if not is_number(value) or not isinstance(value, int) or value < 1:
+                raise ValueError(f'{name} is {value!r}; choose 1 or more.')
+        if not isinstance(self.drop_covered, bool):
+            raise ValueError(f'drop_covered is {self.drop_covered!r}; choose True or False.')
+
+
+class LabelledImage(NamedTuple):
+    """An image and its annotations.
+
+    Args:
+        image: (H, W, 3).
+        people: COCO annotations of everyone in it.
+        path: Of the image file.
+        flip_indices: (K,) for each joint its index after mirroring; None disables mirroring.
+    """
+
+    image: np.ndarray
+    people: list[dict]
+    path: str
+    flip_indices: Sequence[int] | None
+
+
+class Occlusion(NamedTuple):
+    """An image with one person pasted over another.
+
+    Args:
+        image: (H, W, 3).
+        people: COCO annotations, back to front as far as known; the pasted person is last.
+        target: Annotation of the person pasted over, before pasting.
+        donor: The person pasted.
+    """
+
+    image: np.ndarray
+    people: list[dict]
+    target: dict
+    donor: Donor
+
+
+class _Pair(NamedTuple):
+    """A random draw: target and donor, IoU of their boxes, direction of the shift in radians, mirroring."""
+
+    target: dict
+    donor: Donor
+    iou: float
+    angle: float
     mirrored: bool
-    offset: np.ndarray
-
-    @property
-    def factors(self) -> np.ndarray:
-        """(2,) of x and y; x is negative where mirrored."""
-        return np.array([-self.scale if self.mirrored else self.scale, self.scale])
 
 
-def are_numbers(values: object) -> bool:
-    """Whether this is a list of pixels, without None, NaN or what no picture can have.
+class _CutOut(NamedTuple):
+    """A donor in the frame of the image: box (4,), joints (K, 3), pixels (H, W, 3) and mask (H, W)."""
+
+    box: np.ndarray
+    joints: np.ndarray
+    pixels: np.ndarray
+    mask: np.ndarray
+
+
+def occlude(
+    source: LabelledImage, donors: Donors, settings: OcclusionSettings, random: np.random.RandomState
+) -> Occlusion | None:
+    """Paste a random donor over a random person of the image, at a random IoU of their boxes.
+
+    The donor is scaled to the area of the target's box within ``SCALES``, mirrored with probability 0.5, and shifted in
+    a random direction. Boxes are clipped to the image before the IoU is computed. A donor is never pasted over itself
+    (the same id in an image of the same name), nor over a person of another category.
 
     Args:
-        values: Anything that JSON can hold.
+        source: The image, not changed.
+        donors: People to paste.
+        settings: How they are pasted.
+        random: Random generator; the module ``np.random`` stands for numpy's global one.
 
     Returns:
-        bool: True for an empty list, too.
+        The occlusion; None if the image has no target or no draw could be placed.
+
+    Raises:
+        ValueError: if the donors have another number of joints than the people, or none has the target's category.
+        OSError: if a donor's image cannot be read.
     """
-    return isinstance(values, (list, tuple)) and all(
-        isinstance(value, (int, float)) and abs(value) < LARGEST for value in values
+    targets = [p for p in source.people if not p.get('iscrowd', 0) and count_joints(p) >= settings.min_keypoints]
+    for _ in range(settings.max_tries if targets else 0):
+        pair = _draw_pair(targets, donors, settings.iou, random)
+        _check_labels(pair, donors)
+        cut_out = _place(pair, source, donors, settings.min_keypoints)
+        if cut_out is not None:
+            return _compose(source, pair, cut_out, settings.drop_covered)
+    return None
+
+
+def is_number(value: object) -> bool:
+    """Whether a setting is a number; True and False are none.
+
+    Args:
+        value: Of a config.
+
+    Returns:
+        bool: True for int and float.
+    """
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _draw_pair(targets: list[dict], donors: Donors, iou: tuple[float, float], random: np.random.RandomState) -> _Pair:
+    target = targets[random.randint(len(targets))]
+    donor = donors.people[random.randint(len(donors.people))]
+    return _Pair(target, donor, random.uniform(*iou), random.uniform(0, 2 * np.pi), random.uniform() < 0.5)
+
+
+def _check_labels(pair: _Pair, donors: Donors) -> None:
+    """Refuse donors that are labelled in another way than the people of the image."""
+    target, donor = pair.target, pair.donor
+    if len(target['keypoints']) != donor.joints.size:
+        raise ValueError(
+            f'The donors have {len(donor.joints)} joints and the people of the image {len(target["keypoints"]) // 3}; '
+            'give donors labelled in the same way.'
+        )
+    if target['category_id'] not in donors.categories:
+        raise ValueError(
+            f'The donors have category {sorted(donors.categories)} and a person of the image has '
+            f'{target["category_id"]}; give donors labelled in the same way.'
+        )
+
+
+def _place(pair: _Pair, source: LabelledImage, donors: Donors, min_keypoints: int) -> _CutOut | None:
+    """The donor in the frame of the image; None if this pair cannot be placed."""
+    donor, target, size = pair.donor, pair.target, source.image.shape[:2]
+    is_itself = donor.id == target['id'] and Path(donor.path).name == Path(source.path).name
+    if donor.category_id != target['category_id'] or is_itself:
+        return None
+    target_box = corners(target['bbox'], size)
+    scale = float(np.clip(np.sqrt(area_of(target_box) / area_of(donor.box)), *SCALES))
+    mirrored = pair.mirrored and source.flip_indices is not None
+    direction = np.array([np.cos(pair.angle), np.sin(pair.angle)])
+    centred = Placement(scale, mirrored, np.zeros(2))
+    placement = place_at_iou(centred, donor.box, target_box, pair.iou, direction, size)
+    if placement is None:
+        return None
+    joints = place_joints(donor.joints, placement, source.flip_indices, size)
+    if (joints[:, 2] == 2).sum() < min_keypoints:
+        return None
+    pixels, mask = place_pixels(*donors.cut_out(donor), placement, size)
+    return _CutOut(clip_box(place_box(donor.box, placement), size), joints, pixels, mask) if mask.any() else None
+
+
+def _compose(source: LabelledImage, pair: _Pair, cut_out: _CutOut, drop_covered: bool) -> Occlusion:
+    people, mask, size = source.people, cut_out.mask, source.image.shape[:2]
+    behind = [cover(_inside(person, size), mask, drop_covered) for person in people]
+    x1, y1, x2, y2 = cut_out.box.tolist()
+    pasted = dict(
+        id=max(person['id'] for person in people) + 1,
+        image_id=pair.target['image_id'],
+        category_id=pair.target['category_id'],
+        iscrowd=0,
+        keypoints=_flat_joints(cut_out.joints),
+        num_keypoints=int((cut_out.joints[:, 2] > 0).sum()),
+        bbox=[x1, y1, x2 - x1, y2 - y1],
+        area=int(mask.sum()),
+        segmentation=to_segmentation(mask),
     )
+    everyone = [person for person in behind if person is not None] + [pasted]
+    return Occlusion(paste(source.image, cut_out.pixels, mask), everyone, pair.target, pair.donor)
 
 
-def to_rle(segmentation: list | dict | None, height: int, width: int) -> dict | None:
-    """A COCO segmentation as one compressed RLE.
-
-    Args:
-        segmentation: Polygons, a compressed or an uncompressed RLE, or None.
-        height: Of the picture, pixels.
-        width: Of the picture, pixels.
-
-    Returns:
-        The RLE; None without a segmentation, and for one that is not of this picture's size or no outline at all.
-    """
-    if isinstance(segmentation, dict):
-        size, counts = segmentation.get('size'), segmentation.get('counts')
-        if size not in ([height, width], (height, width)) or not isinstance(counts, (list, str, bytes)):
-            return None
-        runs = counts if isinstance(counts, list) else run_lengths(counts)
-        # The C code trusts the counts and would write past its buffer.
-        fit = all(isinstance(run, int) and run >= 0 for run in runs) and sum(runs) == height * width
-        if not fit:
-            return None
-        return coco_mask.frPyObjects(segmentation, height, width) if isinstance(counts, list) else segmentation
-    # Two points are no area, and the C code would take four numbers for a box.
-    polygons = segmentation if isinstance(segmentation, list) else []
-    polygons = [polygon for polygon in polygons if are_numbers(polygon) and len(polygon) >= 6 and len(polygon) % 2 == 0]
-    return coco_mask.merge(coco_mask.frPyObjects(polygons, height, width)) if polygons else None
-
-
-def run_lengths(counts: str | bytes) -> list[int]:
-    """The numbers in a compressed RLE, in COCO's encoding: five bits a character, differences from the third on.
-
-    Args:
-        counts: Of a compressed RLE.
-
-    Returns:
-        Pixels outside and inside in turns; what is no such text gives numbers that do not add up.
-    """
-    runs, number, shift = [], 0, 0
-    for character in counts.encode() if isinstance(counts, str) else counts:
-        bits = character - 48
-        number |= (bits & 0x1F) << shift
-        shift += 5
-        if not bits & 0x20:  # the last character of this number
-            number -= (1 << shift) if bits & 0x10 else 0
-            runs.append(number + (runs[-2] if len(runs) > 2 else 0))
-            number, shift = 0, 0
-    return runs
-
-
-def to_mask(segmentation: list | dict | None, height: int, width: int) -> np.ndarray | None:
-    """The pixels of a COCO segmentation.
-
-    Args:
-        segmentation: Polygons, a compressed or an uncompressed RLE, or None.
-        height: Of the picture, pixels.
-        width: Of the picture, pixels.
-
-    Returns:
-        (height, width) bool; None where :func:`to_rle` finds no mask.
-    """
-    rle = to_rle(segmentation, height, width)
-    return None if rle is None else coco_mask.decode(rle).astype(bool)
-
-
-def to_segmentation(mask: np.ndarray) -> dict:
-    """Pixels as a compressed RLE that JSON can hold.
-
-    Args:
-        mask: (height, width) bool.
-
-    Returns:
-        dict: ``size`` [height, width] and ``counts``, text.
-    """
-    rle = coco_mask.encode(np.asfortranarray(mask, np.uint8))
-    return dict(size=[int(side) for side in rle['size']], counts=rle['counts'].decode('ascii'))
-
-
-def to_run_lists(segmentation: list | dict | None, height: int, width: int) -> list | dict | None:
-    """An RLE in the one form that the toolbox's ``BottomupGetHeatmapMask`` reads: uncompressed, in a list.
-
-    Args:
-        segmentation: Polygons, a compressed or an uncompressed RLE, or None.
-        height: Of the picture, pixels.
-        width: Of the picture, pixels.
-
-    Returns:
-        list: of one dict with ``size`` and ``counts``, numbers; what is no RLE of this picture comes back as it is.
-    """
-    rle = to_rle(segmentation, height, width) if isinstance(segmentation, dict) else None
-    return segmentation if rle is None else [dict(size=[height, width], counts=run_lengths(rle['counts']))]
-
-
-def corners(bbox: Sequence[float], height: int, width: int) -> np.ndarray:
-    """A COCO box as corners, the part inside the picture.
-
-    Args:
-        bbox: x, y, width, height, edge coordinates.
-        height: Of the picture, pixels.
-        width: Of the picture, pixels.
-
-    Returns:
-        (4,) x1, y1, x2, y2; without an area where the box lies outside.
-    """
-    x, y, w, h = bbox
-    return clip_box(np.array([x, y, x + w, y + h], float), height, width)
-
-
-def inside(annotation: dict, height: int, width: int) -> dict:
-    """Somebody with the part of their box that is inside the picture, as the toolbox and OCHuman have it.
-
-    Args:
-        annotation: COCO annotation, left as it is.
-        height: Of the picture, pixels.
-        width: Of the picture, pixels.
-
-    Returns:
-        The same object where nothing of the box is outside, else a changed copy.
-    """
+def _inside(annotation: dict, size: tuple[int, int]) -> dict:
+    """A person with the box clipped to the image, as in MMPose and OCHuman; the same object if it is inside."""
     x, y, w, h = annotation['bbox']
-    x1, y1, x2, y2 = corners(annotation['bbox'], height, width).tolist()
+    x1, y1, x2, y2 = corners(annotation['bbox'], size).tolist()
     if [x1, y1, x2, y2] == [x, y, x + w, y + h]:
         return annotation
     return dict(annotation, bbox=[x1, y1, x2 - x1, y2 - y1])
 
 
-def clip_box(box: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The part of a box inside the picture.
-
-    Args:
-        box: (4,) x1, y1, x2, y2.
-        height: Of the picture, pixels.
-        width: Of the picture, pixels.
-
-    Returns:
-        (4,) likewise; without an area where the box lies outside.
-    """
-    return np.clip(box, 0, [width, height, width, height])
-
-
-def area_of(box: np.ndarray) -> float:
-    """Area of a box.
-
-    Args:
-        box: (4,) x1, y1, x2, y2.
-
-    Returns:
-        float: Square pixels, 0 for one without an area.
-    """
-    return float(np.prod(np.maximum(box[2:] - box[:2], 0)))
-
-
-def box_iou(first: np.ndarray, second: np.ndarray) -> float:
-    """Intersection over union of two boxes.
-
-    Args:
-        first: (4,) x1, y1, x2, y2.
-        second: (4,) likewise.
-
-    Returns:
-        float: 0 to 1; 0 for two boxes without an area.
-    """
-    shared = area_of(np.concatenate([np.maximum(first[:2], second[:2]), np.minimum(first[2:], second[2:])]))
-    union = area_of(first) + area_of(second) - shared
-    return shared / union if union else 0.0
-
-
-def place_box(box: np.ndarray, placement: Placement) -> np.ndarray:
-    """Where a box comes to lie.
-
-    Args:
-        box: (4,) x1, y1, x2, y2, where the person was cut out.
-        placement: How the person is moved.
-
-    Returns:
-        (4,) in the picture, beyond its border perhaps.
-    """
-    placed = box.reshape(2, 2) * placement.factors + placement.offset
-    return np.concatenate([placed.min(0), placed.max(0)])  # mirrored, the left edge becomes the right one
-
-
-def place_joints(
-    joints: np.ndarray, placement: Placement, flip_indices: Sequence[int] | None, height: int, width: int
-) -> np.ndarray:
-    """Where joints come to lie; one outside the picture is not labelled there.
-
-    Args:
-        joints: (K, 3) x, y and COCO's v, index coordinates where the person was cut out.
-        placement: How the person is moved.
-        flip_indices: For each joint the one it becomes in a mirror; needed where the placement is mirrored.
-        height: Of the picture, pixels.
-        width: Of the picture, pixels.
-
-    Returns:
-        (K, 3) in the picture; 0, 0, 0 where not labelled.
-    """
-    if placement.mirrored:
-        joints = joints[list(flip_indices)]
-    xy = (joints[:, :2] + 0.5) * placement.factors + placement.offset - 0.5
-    inside = ((xy >= -0.5) & (xy < np.array([width, height]) - 0.5)).all(axis=1)
-    placed = np.column_stack([xy, joints[:, 2]])
-    return np.where((inside & (joints[:, 2] > 0))[:, None], placed, 0)
-
-
-def place_pixels(
-    image: np.ndarray, mask: np.ndarray, placement: Placement, height: int, width: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """A picture and a mask, moved together and resampled once, bilinearly.
-
-    Args:
-        image: (h, w, 3), where the person was cut out.
-        mask: (h, w) bool, the person's pixels.
-        placement: How the person is moved.
-        height: Of the picture to paste into, pixels.
-        width: Of the picture to paste into, pixels.
-
-    Returns:
-        tuple: (height, width, 3) of the image's type, and (height, width) bool: true where at least half of what a
-        pixel is mixed from shows the person.
-    """
-    # edge = index + 0.5 on both sides.
-    shift = 0.5 * placement.factors + placement.offset - 0.5
-    matrix = np.column_stack([np.diag(placement.factors), shift])
-    # Beyond the border the picture goes on, or people cut off by it would get a dark edge; the mask does not.
-    pixels = cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    share = cv2.warpAffine(mask.astype(np.float32), matrix, (width, height), flags=cv2.INTER_LINEAR)
-    return pixels, share >= 0.5
-
-
-def place_at_iou(
-    box: np.ndarray,
-    target: np.ndarray,
-    iou: float,
-    scale: float,
-    mirrored: bool,
-    direction: np.ndarray,
-    height: int,
-    width: int,
-) -> Placement | None:
-    """Move a box from the middle of another one along a direction until their IoU is the one asked for.
-
-    What counts is the part of the moved box inside the picture, the box that it gets there. Leaving the picture that
-    part shrinks, so the IoU need not fall all the way; it is continuous, which is all that bisection needs.
-
-    Args:
-        box: (4,) x1, y1, x2, y2 of the person, where it was cut out.
-        target: (4,) of the other person, in the picture.
-        iou: Wanted, 0 < iou < 1.
-        scale: The person's, > 0.
-        mirrored: Left and right exchanged.
-        direction: (2,) unit vector.
-        height: Of the picture, pixels.
-        width: Of the picture, pixels.
-
-    Returns:
-        The placement; None where even the middle has a smaller IoU.
-    """
-    unplaced = Placement(scale, mirrored, np.zeros(2))
-    moved = place_box(box, unplaced)
-    to_middle = (target[:2] + target[2:] - moved[:2] - moved[2:]) / 2
-
-    def at(way: float) -> Placement:
-        return unplaced._replace(offset=to_middle + way * direction)
-
-    def iou_at(way: float) -> float:
-        return box_iou(clip_box(place_box(box, at(way)), height, width), target)
-
-    if iou_at(0) < iou:
-        return None
-    near, far = 0.0, float(np.hypot(*(target[2:] - target[:2] + moved[2:] - moved[:2]))) / 2  # there they are apart
-    for _ in range(BISECTIONS):
-        middle = (near + far) / 2
-        near, far = (middle, far) if iou_at(middle) >= iou else (near, middle)
-    return at(near)
-
-
 def paste(image: np.ndarray, pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Put the person in front.
+    """Put a person in front.
 
     Args:
-        image: (height, width, 3), left as it is.
-        pixels: (height, width, 3), the person in place.
-        mask: (height, width) bool, the person's pixels.
+        image: (H, W, 3), not changed.
+        pixels: (H, W, 3), the person in place.
+        mask: (H, W) bool, the person's pixels.
 
     Returns:
-        (height, width, 3) of the first image's type.
+        (H, W, 3) of the first image's type.
     """
     return np.where(mask[..., None], pixels.astype(image.dtype, copy=False), image)
 
 
-def joints_under(joints: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Which labelled joints lie on the pixels of a mask.
-
-    Args:
-        joints: (K, 3) x, y and COCO's v, index coordinates.
-        mask: (height, width) bool.
-
-    Returns:
-        (K,) bool; false for joints outside the picture.
-    """
+def _joints_under(joints: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """(K,) bool: which labelled joints (K, 3) lie on the pixels of a mask; False outside the image."""
     column, row = np.floor(joints[:, :2] + 0.5).astype(int).T
     height, width = mask.shape
     inside = (column >= 0) & (column < width) & (row >= 0) & (row < height) & (joints[:, 2] > 0)
@@ -356,45 +243,38 @@ def joints_under(joints: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def cover(annotation: dict, mask: np.ndarray, drop_covered: bool) -> dict | None:
-    """What is left of somebody, or of a crowd region, behind a mask.
+    """A person or crowd region behind a mask.
 
     Covered joints get v 1 (labelled, not visible), or 0 with ``drop_covered``. The segmentation loses the covered
-    pixels and becomes an RLE, ``area`` is the number of those left. ``bbox`` stays: it is the whole person's. Without
-    a segmentation of this picture's size only the joints are known, and only they change.
+    pixels and becomes an RLE; ``area`` is the number of pixels left. ``bbox`` stays that of the whole person. Without a
+    segmentation of this image's size only the joints change.
 
     Args:
-        annotation: COCO annotation, left as it is.
-        mask: (height, width) bool, what is now covered.
-        drop_covered: Whether covered joints are no longer labelled, and whoever was wholly covered no longer there.
+        annotation: COCO annotation, not changed.
+        mask: (H, W) bool, the covered pixels.
+        drop_covered: Whether covered joints lose their label and wholly covered people are removed.
 
     Returns:
-        The same object where nothing of it is covered, else a changed copy; None for whoever is dropped.
+        The same object if nothing of it is covered, else a changed copy; None if it is removed.
     """
     joints = np.asarray(annotation['keypoints'], float).reshape(-1, 3)
-    covered = joints_under(joints, mask)
-    own = to_mask(annotation.get('segmentation'), *mask.shape)
+    covered = _joints_under(joints, mask)
+    own = to_mask(annotation.get('segmentation'), mask.shape)
     loses_pixels = own is not None and (own & mask).any()
     if not (covered.any() or loses_pixels):
         return annotation
-    left = dict(annotation)
+    changed = dict(annotation)
     if covered.any():
         joints[covered] = 0 if drop_covered else np.column_stack([joints[covered, :2], np.ones(covered.sum())])
-        left.update(keypoints=flat_joints(joints), num_keypoints=int((joints[:, 2] > 0).sum()))
+        changed.update(keypoints=_flat_joints(joints), num_keypoints=int((joints[:, 2] > 0).sum()))
     if loses_pixels:
         own &= ~mask
         if drop_covered and not own.any():
             return None
-        left.update(segmentation=to_segmentation(own), area=int(own.sum()))
-    return left
+        changed.update(segmentation=to_segmentation(own), area=int(own.sum()))
+    return changed
 
 
-def flat_joints(joints: np.ndarray) -> list[float]:
-    """Joints in COCO's form.
-
-    Args:
-        joints: (K, 3) x, y, v.
-
-    Returns:
-        3 K numbers, the flags whole.
-    """
+def _flat_joints(joints: np.ndarray) -> list[float]:
+    """(K, 3) joints as COCO's ``keypoints``, v as int."""
     return [number for x, y, v in joints.tolist() for number in (x, y, int(v))]

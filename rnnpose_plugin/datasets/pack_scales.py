@@ -7,13 +7,13 @@ from mmpose.registry import TRANSFORMS
 
 @TRANSFORMS.register_module()
 class PackPoseScales(PackPoseInputs):
-    """The toolbox's ``PackPoseInputs`` for a picture in one size or several. Its arguments are the same.
+    """MMPose's ``PackPoseInputs`` for an image at one scale or several, with the same arguments.
 
     MMPose 1.3.2 has both ends of ``multiscale_test``, ``BottomupResize(aug_scales=...)`` and a
-    ``BottomupPoseEstimator.predict`` for lists, and nothing between: ``PackPoseInputs`` stacks the sizes of a picture
-    and fails, ``PoseDataPreprocessor`` refuses lists of lists, ``BasePoseEstimator.forward`` stacks again, and
-    ``AssociativeEmbeddingHead.predict`` lacks an argument where it averages the scales. Here, in
-    ``PoseScalesPreprocessor``, ``FreezableBottomupPoseEstimator`` and ``TrainableAEHead`` they are mended.
+    ``BottomupPoseEstimator.predict`` for lists, but not the steps between: ``PackPoseInputs`` stacks the scales of an
+    image and fails, ``PoseDataPreprocessor`` refuses lists of lists, ``BasePoseEstimator.forward`` stacks again, and
+    ``AssociativeEmbeddingHead.predict`` lacks an argument where it averages the scales. This class,
+    ``PoseScalesPreprocessor``, ``FreezableBottomupPoseEstimator`` and ``TrainableAEHead`` fix them.
     """
 
     def transform(self, results: dict) -> dict:

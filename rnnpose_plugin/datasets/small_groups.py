@@ -1,4 +1,4 @@
-"""Training on pictures of a few people only."""
+"""Training on images of few people only."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from mmpose.registry import TRANSFORMS
 
 @TRANSFORMS.register_module()
 class SmallGroups(BaseTransform):
-    """Drops a training picture with too many people; the data set then draws another one by chance.
+    """Drops training images with too many people; the data set then draws another image at random.
 
     The paper compares exact and approximate SGD on "images that have a maximum 8 people" (section 4.1). People are
-    counted as the codec does: with at least one labelled joint and no crowd region. What the pipeline crops away later
-    can only make them fewer. It needs no image, so put it first.
+    counted as in the codec: at least one labelled joint, no crowd region. Later crops can only reduce their number. The
+    transform needs no pixels, so put it first.
 
     Args:
-        max_people (int): most people in a picture, >= 1.
+        max_people (int): most people in an image, >= 1.
 
     Raises:
         ValueError: for ``max_people`` below 1.
@@ -24,17 +24,17 @@ class SmallGroups(BaseTransform):
 
     def __init__(self, max_people: int) -> None:
         if max_people < 1:
-            raise ValueError(f'max_people is {max_people}; allow at least 1 person in a picture.')
+            raise ValueError(f'max_people is {max_people}; allow at least 1 person in an image.')
         self.max_people = max_people
 
     def transform(self, results: dict) -> dict | None:
-        """Pass a small group on.
+        """Return the sample or None.
 
         Args:
             results (dict): with ``keypoints_visible`` (N, K), 0 where unlabelled; optionally ``iscrowd``, N flags.
 
         Returns:
-            dict | None: the same; None, mmengine's sign for "fetch another one", for more people than allowed.
+            dict | None: the same; None for more people than allowed, which makes MMEngine's data sets draw another one.
         """
         is_person = (results['keypoints_visible'] > 0).any(axis=1) & ~np.asarray(results.get('iscrowd', 0), dtype=bool)
         return results if is_person.sum() <= self.max_people else None

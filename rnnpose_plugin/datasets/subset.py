@@ -1,4 +1,4 @@
-"""A few images of a COCO annotation file as an annotation file of their own."""
+"""A subset of a COCO annotation file."""
 
 from __future__ import annotations
 
@@ -8,37 +8,36 @@ from pathlib import Path
 
 
 def choose_clear_images(annotations: str, number: int) -> list[int]:
-    """Images of several people of whom everyone is large and labelled, the clearest first.
+    """Images of 2 to 4 people, each with at least 5 labelled joints, and without crowd regions.
 
-    A picture qualifies with 2 to 4 people, at least 5 labelled joints on each, and no crowd region; the larger its
-    smallest person is in relation to the picture, the clearer it is.
+    They are sorted by the size of the smallest person relative to the image, largest first.
 
     Args:
         annotations (str): a COCO keypoint file.
-        number (int): how many.
+        number (int): of images.
 
     Returns:
         list[int]: image ids.
 
     Raises:
-        ValueError: if there are fewer.
+        ValueError: if the file has fewer of them.
     """
     data = json.loads(Path(annotations).read_text())
     people = defaultdict(list)
     for annotation in data['annotations']:
         people[annotation['image_id']].append(annotation)
     sides = {image['id']: max(image['width'], image['height']) for image in data['images']}
-    clearness = {
+    sizes = {
         image: min(person['area'] ** 0.5 for person in group) / sides[image]
         for image, group in people.items()
         if 2 <= len(group) <= 4 and all(p['num_keypoints'] >= 5 and not p['iscrowd'] for p in group)
     }
-    if len(clearness) < number:
+    if len(sizes) < number:
         raise ValueError(
-            f'{annotations} has {len(clearness)} pictures of 2 to 4 people with 5 labelled joints each, but {number} '
-            'were asked for; ask for fewer or use a larger file.'
+            f'{annotations} has {len(sizes)} images of 2 to 4 people with 5 labelled joints each, but {number} are '
+            'needed; choose a smaller number or a larger file.'
         )
-    return sorted(clearness, key=clearness.get, reverse=True)[:number]
+    return sorted(sizes, key=sizes.get, reverse=True)[:number]
 
 
 def write_subset(annotations: str, image_ids: list[int], out: Path) -> None:
@@ -46,8 +45,8 @@ def write_subset(annotations: str, image_ids: list[int], out: Path) -> None:
 
     Args:
         annotations (str): a COCO file.
-        image_ids (list[int]): which images.
-        out (Path): the JSON to write; its folder is made.
+        image_ids (list[int]): of the images to keep.
+        out (Path): the JSON to write; its folder is created.
     """
     data = json.loads(Path(annotations).read_text())
     data['images'] = [image for image in data['images'] if image['id'] in image_ids]

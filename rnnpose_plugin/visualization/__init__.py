@@ -1,1 +1,1 @@
-"""Visualization: pictures of what the decoder does step by step. Not imported with the package: it needs matplotlib."""
+"""Visualization of the decoding steps. Not imported with the package, as it needs matplotlib."""

@@ -1,8 +1,9 @@
-"""From a checkpoint and image files to a sheet of steps."""
+"""Decoding images step by step with a model from a config and a checkpoint."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -11,15 +12,40 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.registry import init_default_scope
 from mmengine.runner import load_checkpoint
-from mmengine.utils import track_iter_progress
 from mmpose.apis import inference_bottomup, init_model
+from mmpose.models.pose_estimators.base import BasePoseEstimator
 from mmpose.registry import DATASETS
 from mmpose.structures import PoseDataSample
 
 from ..codecs import InstanceHeatmap
 from ..engine.checkpoint_fit_hook import refuse_misfit
 from ..runtime.checkpoint_file import check_checkpoint_file
-from .step_sheet import DecodedImage, draw_step_sheet
+from ..runtime.progress import track
+
+
+@dataclass
+class DecodedImage:
+    """One image and its n decoding steps.
+
+    Args:
+        title (str): name of the image file.
+        image (np.ndarray): (h, w, 3) uint8, RGB.
+        heatmaps (np.ndarray): (n, K, H, W), step by step.
+        to_image (np.ndarray): (2, 3), the affine map from heatmap cells to pixels of the image.
+        keypoints (np.ndarray): (n, K, 2), pixels of the image.
+        keypoint_scores (np.ndarray): (n, K); 0 for a discarded joint.
+        probabilities (np.ndarray): (n,), p of equation 1: the step shows a person.
+        skeleton (Sequence[tuple[int, int]]): pairs of joint indices that are connected by a line.
+    """
+
+    title: str
+    image: np.ndarray
+    heatmaps: np.ndarray
+    to_image: np.ndarray
+    keypoints: np.ndarray
+    keypoint_scores: np.ndarray
+    probabilities: np.ndarray
+    skeleton: Sequence[tuple[int, int]]
 
 
 def first_test_images(config: str, number: int) -> list[str]:
@@ -27,7 +53,7 @@ def first_test_images(config: str, number: int) -> list[str]:
 
     Args:
         config (str): path of the config.
-        number (int): how many at most.
+        number (int): of images, at most.
 
     Returns:
         list[str]: their paths.
@@ -38,18 +64,20 @@ def first_test_images(config: str, number: int) -> list[str]:
     return [dataset.get_data_info(i)['img_path'] for i in range(len(dataset))]
 
 
-def draw_images(config: str, checkpoint: str, paths: Sequence[str], out: str, device: str | None = None) -> None:
-    """Decode images and draw their sheet.
+def decode_images(config: str, checkpoint: str, paths: Sequence[str], device: str | None = None) -> list[DecodedImage]:
+    """Decode images and report the progress on stderr.
 
     Args:
         config (str): path of a config with a ``RecurrentPoseHead``.
         checkpoint (str): path of its checkpoint.
         paths (Sequence[str]): image files.
-        out (str): the PNG to write; its folder is made.
         device (str, optional): where to compute. Defaults to an accelerator where there is one.
 
+    Returns:
+        list[DecodedImage]: one per image.
+
     Raises:
-        ValueError: if the config has another head, which has no steps to draw, or the checkpoint does not fit.
+        ValueError: if the config has another head, which has no steps, or the checkpoint does not fit.
     """
     options = dict(model=dict(test_cfg=dict(output_heatmaps=True)))
     check_checkpoint_file(checkpoint)
@@ -58,13 +86,11 @@ def draw_images(config: str, checkpoint: str, paths: Sequence[str], out: str, de
     codec = getattr(model.head, 'decoder', None)
     if not isinstance(codec, InstanceHeatmap):
         raise ValueError(f'{config} has a {type(model.head).__name__}, which has no steps; use a RecurrentPoseHead.')
-    decoded = [_decode(model, codec, path) for path in track_iter_progress(list(paths))]
-    print()
-    Path(out).parent.mkdir(parents=True, exist_ok=True)
-    draw_step_sheet(decoded, model.dataset_meta['skeleton_links'], out)
+    codec.instance_score = 'stop'  # the score of a person is then p itself
+    return [_decode(model, codec, path) for path in track(list(paths), 'images decoded')]
 
 
-def _decode(model, codec: InstanceHeatmap, path: str) -> DecodedImage:
+def _decode(model: BasePoseEstimator, codec: InstanceHeatmap, path: str) -> DecodedImage:
     (sample,) = inference_bottomup(model, path)
     poses = sample.pred_instances
     heatmaps = sample.pred_fields.instance_heatmaps.cpu().numpy()
@@ -73,15 +99,24 @@ def _decode(model, codec: InstanceHeatmap, path: str) -> DecodedImage:
         title=Path(path).name,
         image=cv2.cvtColor(cv2.imread(path), cv2.COLOR_BGR2RGB),
         heatmaps=heatmaps.reshape(-1, K, *heatmaps.shape[-2:]),
-        to_image=_cells_to_image(codec, sample),
+        to_image=cells_to_image(codec, sample),
         keypoints=poses.keypoints,
         keypoint_scores=poses.keypoint_scores,
-        scores=poses.bbox_scores,
+        probabilities=poses.bbox_scores,
+        skeleton=model.dataset_meta['skeleton_links'],
     )
 
 
-def _cells_to_image(codec: InstanceHeatmap, sample: PoseDataSample) -> np.ndarray:
-    """The affine map from cells through the codec's input space to the image, from where it takes three points."""
+def cells_to_image(codec: InstanceHeatmap, sample: PoseDataSample) -> np.ndarray:
+    """The affine map from heatmap cells through the input space of the codec to pixels of the image.
+
+    Args:
+        codec (InstanceHeatmap): of the head.
+        sample (PoseDataSample): its metainfo has ``input_size``, ``input_scale`` and ``input_center``.
+
+    Returns:
+        np.ndarray: (2, 3), determined by three points.
+    """
     cells = np.array([[0, 0], [1, 0], [0, 1]], dtype=np.float32)
     meta = sample.metainfo
     size, scale, center = (np.asarray(meta[f'input_{name}'], np.float32) for name in ('size', 'scale', 'center'))

@@ -33,7 +33,7 @@ from rectangle_people import (
     write_coco,
 )
 
-from rnnpose_plugin.datasets.occluded_set import mirrored_joints, write_occluded_set
+from projects.occluded.occluded_set import mirrored_joints, write_occluded_set
 
 
 def run_tool(*arguments):

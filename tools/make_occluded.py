@@ -3,16 +3,20 @@
 python tools/make_occluded.py --annotations data/coco/annotations/person_keypoints_val2017.json \
     --images data/coco/val2017 --out data/occluded
 
-The same options give the same bytes. Output format: ``rnnpose_plugin.datasets.occluded_set``.
+The same options give the same bytes. Output format: ``projects.occluded.occluded_set``.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 import rnnpose_plugin  # noqa: F401  (first, as it prepares the import of mmpose)
-from rnnpose_plugin.datasets.occluded_set import write_occluded_set
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # projects/ is not installed
+
+from projects.occluded.occluded_set import write_occluded_set
 from rnnpose_plugin.runtime.errors import one_sentence_errors
 
 

@@ -19,10 +19,16 @@ import cv2
 import numpy as np
 from mmengine.logging import print_log
 
-from ..runtime.progress import track
-from .donors import Donors, load_image
-from .keypoint_file import check_people, count_joints, counts_text, read_keypoint_file, usable_categories
-from .occlusion import LabelledImage, Occlusion, OcclusionSettings, occlude
+from rnnpose_plugin.datasets.donors import Donors, load_image
+from rnnpose_plugin.datasets.keypoint_file import (
+    check_people,
+    count_joints,
+    counts_text,
+    read_keypoint_file,
+    usable_categories,
+)
+from rnnpose_plugin.datasets.occlusion import LabelledImage, Occlusion, OcclusionSettings, occlude
+from rnnpose_plugin.runtime.progress import track
 
 MIN_KEYPOINTS = 5  # labelled joints of a target and visible ones of a donor; fewer hardly define a pose
 MAX_TRIES = 50  # draws per image

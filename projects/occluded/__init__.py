@@ -1,0 +1,1 @@
+"""Test sets of overlapping real people, composed from the people of one COCO keypoint file."""

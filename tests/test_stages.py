@@ -61,8 +61,10 @@ LOOP = """
 import signal, sys, time
 beat, number, handled = sys.argv[1], int(sys.argv[2]), sys.argv[3] == 'handled'
 def save(*_):
-    time.sleep(0.3)
-    open(beat + '.saved', 'a').write('x')
+    for text in ('begun', ' saved'):
+        with open(beat + '.saved', 'a') as file:
+            file.write(text)
+        time.sleep(0.3)
     sys.exit(1)
 if handled:
     signal.signal(number, save)
@@ -108,7 +110,8 @@ def test_a_signal_to_the_job_ends_its_command_where_sigint_is_ignored(tmp_path, 
     process = start_job(tmp_path, number, handled, ignored=[signal.SIGINT])
     process.send_signal(number)
     assert process.wait(timeout=60) == 128 + number
-    assert (tmp_path / 'beat.saved').exists() == bool(handled)  # the job waits for the command
+    if handled:
+        assert (tmp_path / 'beat.saved').read_text() == 'begun saved'  # the job waits for the command
     assert_ended(tmp_path / 'beat')
 
 
@@ -125,7 +128,7 @@ def test_ctrl_c_reaches_the_command_once_and_is_waited_for(tmp_path):
     process = start_job(tmp_path, signal.SIGINT, 'handled')
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     assert process.wait(timeout=60) == -signal.SIGINT
-    assert (tmp_path / 'beat.saved').read_text() == 'x' and not (tmp_path / 'loop.done').exists()
+    assert (tmp_path / 'beat.saved').read_text() == 'begun saved' and not (tmp_path / 'loop.done').exists()
     assert_ended(tmp_path / 'beat')
 
 

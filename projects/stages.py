@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -139,7 +139,7 @@ def _run_command(command: list[str], output: TextIO, progress: Progress) -> int:
                     passed_on += 1
                     if number != signal.SIGINT:
                         process.send_signal(number)
-                if not received:  # after a SIGHUP there may be no terminal to print on
+                if not received:
                     progress.update()
                 time.sleep(POLL_SECONDS)
         finally:  # no error here leaves the command running
@@ -150,6 +150,10 @@ def _run_command(command: list[str], output: TextIO, progress: Progress) -> int:
     if signal.SIGINT in received:
         raise KeyboardInterrupt
     if received:
+        with suppress(OSError):  # after a SIGHUP there may be no terminal to print on
+            print(
+                f'\nstopped by {signal.Signals(received[0]).name}; the same command goes on from here', file=sys.stderr
+            )
         sys.exit(128 + received[0])
     return process.returncode
 

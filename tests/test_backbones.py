@@ -266,7 +266,7 @@ def test_a_swin_of_another_kind_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r'lacks \d+ weights of this Swin, such as stages.2.blocks.1'):
         deeper.init_weights()
     torch.save(dict(state_dict={f'backbone.{k}': v for k, v in source.state_dict().items()}), path)
-    with pytest.raises(ValueError, match='convert_weights=True for files of the original release and False for the'):
+    with pytest.raises(ValueError, match='convert_weights=True for files of the original release and False for MMPose'):
         MODELS.build(dict(SWIN, init_cfg=init_cfg)).init_weights()
     trained = MODELS.build(dict(SWIN, convert_weights=False, init_cfg=init_cfg))
     trained.init_weights()

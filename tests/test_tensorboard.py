@@ -22,8 +22,9 @@ def test_scalars_are_in_the_event_file(tmp_path):
     parser = argparse.ArgumentParser()
     add_shared_arguments(parser)
     parser.add_argument('--config', default=str(CONFIGS / 'rnnpose_hg_crowd.py'))
+    name = 'visualizer.name=tensorboard'  # MMEngine keeps one visualizer per name and process
     args = parser.parse_args(
-        ['--work-dir', str(tmp_path / 'run'), '--cfg-options', option, *NARROW, 'train_cfg.max_epochs=1',
+        ['--work-dir', str(tmp_path / 'run'), '--cfg-options', option, name, *NARROW, 'train_cfg.max_epochs=1',
          'default_hooks.logger.interval=1', f'train_dataloader.dataset.data_root={tmp_path}/crowd/']
     )  # fmt: skip
     cfg = load_config(args)

@@ -411,7 +411,7 @@ def test_resume(tmp_path):
     (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'epoch_2.pth'))
     cfg = small_config(work_dir=str(tmp_path), load_from='absent.pth')
     prepare_training(cfg, arguments(resume='auto'))
-    assert cfg.resume and cfg.load_from is None
+    assert cfg.resume and cfg.load_from == str(tmp_path / 'epoch_2.pth')
     prepare_training(cfg, arguments(resume=str(tmp_path / 'epoch_1.pth')))
     assert cfg.resume and cfg.load_from == str(tmp_path / 'epoch_1.pth')
 
@@ -433,7 +433,7 @@ def test_resume_when_the_last_checkpoint_is_cut_off(tmp_path):
     test_resume(tmp_path)
     os.truncate(tmp_path / 'epoch_2.pth', 1000)
     cfg = small_config(work_dir=str(tmp_path))
-    with pytest.raises(ValueError, match=f'epoch_2.pth, .* is missing or cut off; .*--resume {tmp_path}/epoch_1.pth'):
+    with pytest.raises(ValueError, match=f'epoch_2.pth, .*missing, .* damaged; .*--resume {tmp_path}/epoch_1.pth'):
         prepare_training(cfg, arguments(resume='auto'))
 
 

@@ -32,6 +32,7 @@ class ErrorReport:
 
     def __init__(self, log_dir: str | None = None) -> None:
         self.log_dir = log_dir
+        self.trains = True  # else no checkpoint is named to resume from
 
     def interrupted(self, number: int) -> str:
         """The message after Ctrl-C or a signal that ends the process.
@@ -42,6 +43,8 @@ class ErrorReport:
         Returns:
             str: One sentence.
         """
+        if not self.trains:
+            return f'stopped by {name_of(number)}; run the same command again'
         last = last_good_checkpoint(self.log_dir)
         found = f'the last checkpoint is {last}, --resume continues from it' if last else 'there is no checkpoint yet'
         return f'stopped by {name_of(number)}; {found}'
@@ -55,14 +58,16 @@ class ErrorReport:
         Returns:
             str: One sentence, with the path of the saved traceback where one could be saved.
         """
-        sentence = self._disk_full() if is_disk_full(error) else sentence_of(error)
+        sentence = self._disk_full(error) if is_disk_full(error) else sentence_of(error)
         saved = self._save_traceback(error)
         return f'{sentence} (traceback: {saved or "set RNNPOSE_TRACEBACK=1"})'
 
-    def _disk_full(self) -> str:
+    def _disk_full(self, error: BaseException) -> str:
         last = last_good_checkpoint(self.log_dir)
         cure = f'--resume continues from the last good checkpoint, {last}' if last else 'there is no whole checkpoint'
-        return f'no space left to write under {self.log_dir} (disk full, quota or file-size limit); free some, {cure}'
+        place = getattr(error, 'filename', None) or f'under {self.log_dir}'
+        more = f'free some, {cure}' if self.trains else 'free some'
+        return f'no space left to write {place} (disk full, quota or file-size limit); {more}'
 
     def _save_traceback(self, error: BaseException) -> str | None:
         if self.log_dir is None:

@@ -131,9 +131,7 @@ def _refuse_progress(runner: Runner, checkpoint: dict, source: str) -> None:
         setting = f'train_cfg.{"max_epochs" if by_epoch else "max_iters"}={last}'
         raise ValueError(f'checkpoint {source} is at {done}, beyond {setting}; raise that, or use another one')
     if seed is not None and not (type(seed) is int and 0 <= seed < 2**32):
-        raise ValueError(
-            f'checkpoint {source} says seed {seed!r}, which no run has; use another one'
-        )
+        raise ValueError(f'checkpoint {source} says seed {seed!r}, which no run has; use another one')
 
 
 def _forget_files_elsewhere(runner: Runner, info: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 from collections.abc import Iterator
@@ -15,6 +16,10 @@ from mmengine.utils import digit_version
 
 from .checkpoint_file import check_checkpoint_file
 
+PLAIN = (
+    ast.Module, ast.Assign, ast.Name, ast.expr_context, ast.Constant, ast.List, ast.Tuple, ast.Set, ast.Dict, ast.Call,
+    ast.keyword, ast.UnaryOp, ast.unaryop,
+)  # fmt: skip
 FORCE, FORBID = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD', 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'
 
 
@@ -105,7 +110,10 @@ def _damaged(name: str) -> ValueError:
 
 
 def _without_code(checkpoint: object, name: str) -> dict:
-    """The checkpoint without ``meta['config']``, text that MMEngine's Runner executes when it resumes."""
+    """The checkpoint without the texts that MMEngine executes as a config and that are more than values.
+
+    Its Runner executes ``meta['config']`` when it resumes, and its inferencers ``meta['cfg']``.
+    """
     if not isinstance(checkpoint, dict):
         raise ValueError(f'{name} is not a checkpoint but a {type(checkpoint).__name__}; name one with a state_dict')
     meta = checkpoint.get('meta')
@@ -113,4 +121,18 @@ def _without_code(checkpoint: object, name: str) -> dict:
         raise ValueError(f'checkpoint {name}: its meta is a {type(meta).__name__}, not a dict; use another one')
     if meta:
         meta.pop('config', None)
+        if 'cfg' in meta and not _is_plain(meta['cfg']):
+            del meta['cfg']
     return checkpoint
+
+
+def _is_plain(text: object) -> bool:
+    """Whether a config only assigns values and ``dict(...)``, without a base and without MMEngine's ``{{ }}``."""
+    try:
+        nodes = [] if not isinstance(text, str) or '{{' in text else list(ast.walk(ast.parse(text)))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    calls = [node for node in nodes if isinstance(node, ast.Call)]
+    called = all(isinstance(call.func, ast.Name) and call.func.id in ('dict', 'float', 'set') for call in calls)
+    bases = any(isinstance(node, ast.Name) and node.id == '_base_' for node in nodes)
+    return bool(nodes) and called and not bases and all(isinstance(node, PLAIN) for node in nodes)

@@ -82,6 +82,8 @@ def load_config(args: argparse.Namespace) -> Config:
     cfg.launcher = args.launcher
     name = os.path.splitext(os.path.basename(args.config))[0]
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or os.path.join('work_dirs', name)
+    if os.path.exists(cfg.work_dir) and not os.path.isdir(cfg.work_dir):
+        raise ValueError(f'work_dir {cfg.work_dir} is a file; name a folder')
     return cfg
 
 
@@ -97,6 +99,8 @@ def check_options(cfg: Config, options: dict[str, Any]) -> None:
     read_by_runner = set(inspect.signature(Runner).parameters) | RUNNER_EXTRAS
     for key in options:
         first = key.split('.')[0]
+        if '' in key.split('.'):
+            raise ValueError(f'--cfg-options {key}={options[key]}: a name is missing before or after a dot; write it')
         if first not in read_by_runner and first in cfg:
             places = ', '.join(
                 path for path in _paths_to(cfg, key.split('.')[-1]) if path.split('.')[0] in read_by_runner
@@ -128,6 +132,8 @@ def prepare_training(cfg: Config, args: argparse.Namespace) -> None:
                 'size that optim_wrapper.optimizer.lr is meant for; add it'
             )
         cfg.auto_scale_lr.enable = True
+    if cfg.get('resume') not in (None, True, False):
+        raise ValueError(f'resume={cfg.resume}; it has to be True or False, and --resume FILE names a checkpoint')
     if args.resume not in (None, 'auto'):
         cfg.resume, cfg.load_from = True, args.resume
     elif args.resume or (cfg.get('resume') and not cfg.get('load_from')):
@@ -245,6 +251,8 @@ def _check_start(cfg: Config) -> None:
     """Check the files that a training starts from; the Runner would open them only after the data are loaded."""
     if cfg.get('load_from'):
         check_checkpoint_file(cfg.load_from)
+    if not isinstance(cfg.model, dict):
+        raise ValueError(f'model={cfg.model}; it has to be a dict')
     for path in _pretrained_backbone(cfg):
         if '://' not in path and not os.path.isfile(path):
             raise FileNotFoundError(

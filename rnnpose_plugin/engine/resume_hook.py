@@ -90,7 +90,7 @@ def follow_settings(runner: Runner, checkpoint: dict, changes: list[str]) -> lis
     if any(change.startswith('optim_wrapper.optimizer.type') for change in changes):
         checkpoint['optimizer']['state'] = {}  # averages of another optimizer
     explained = any(change.startswith(('optim_wrapper', 'param_scheduler')) for change in changes)
-    return [] if explained else [f'{name} {old} -> {new}' for name, old, new in different[:1]]
+    return [] if explained else list(dict.fromkeys(f'{name} {old} -> {new}' for name, old, new in different))
 
 
 def _refuse_incomplete(runner: Runner, checkpoint: dict, source: str) -> None:

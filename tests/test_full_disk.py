@@ -115,7 +115,7 @@ def test_metrics_are_saved_where_the_predictions_cannot_be(place, tmp_path, caps
         cfg = launch.load_config(args)
         report.log_dir, report.trains = cfg.work_dir, False
         launch.prepare_test(cfg, args)
-        with full_disk(60000):  # the log is smaller, the predictions with their heatmaps are larger
+        with full_disk(500000):  # the log is smaller, the predictions with their heatmaps are larger
             launch.run_test(cfg, args.out)
     line = capsys.readouterr().err.strip().splitlines()[-1]
     assert line.startswith(f'error: no space left to write {dump_to} (disk full, quota or file-size limit); free some')

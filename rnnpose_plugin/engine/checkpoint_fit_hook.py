@@ -38,7 +38,7 @@ class CheckpointFitHook(Hook):
             runner (Runner): The runner of the training, validation or testing process.
             checkpoint (dict): What was read from the file.
         """
-        source = runner._load_from or find_latest_checkpoint(runner.work_dir)
+        source = runner.cfg.get('load_from') or runner._load_from or find_latest_checkpoint(runner.work_dir)
         superfluous = refuse_misfit(_unwrap(runner.model), checkpoint, source)
         refuse_other_normalisation(_unwrap(runner.model), checkpoint, source)
         if superfluous:

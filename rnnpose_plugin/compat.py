@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import pickle
 import re
 import sys
@@ -85,12 +86,13 @@ def check_mmpose() -> None:
 
 
 def apply() -> None:
-    """Makes MMPose importable, its training checkpoints loadable and activation checkpointing train.
+    """Makes MMPose importable, checkpoints loadable without running code in them, and activation checkpointing train.
 
     A second call changes nothing. Call it before MMPose's models are imported.
     """
     replace_missing_mmcv_ops()
     allow_training_checkpoints()
+    restrict_and_complete_files()
     correct_activation_checkpointing()
 
 
@@ -130,6 +132,44 @@ def allow_training_checkpoints() -> None:
     torch.serialization.add_safe_globals(
         [HistoryBuffer, (history_buffer_method, 'builtins.getattr'), np.ndarray, np.dtype, bytes, *names, *dtypes]
     )
+
+
+def restrict_and_complete_files() -> None:
+    """Lets MMEngine run nothing of a checkpoint it loads, and leave no cut-off file where it could not write one."""
+    from mmengine.fileio import LocalBackend
+
+    from .runtime.restricted_load import restrict_checkpoint_loader
+
+    restrict_checkpoint_loader()
+    LocalBackend.put = put_whole
+    LocalBackend.put_text = put_whole_text
+
+
+def put_whole(backend: Any, obj: bytes, filepath: Any) -> None:
+    """Writes a file for MMEngine's `LocalBackend`: checkpoints, dumps, images.
+
+    Args:
+        backend: Not used.
+        obj: The content.
+        filepath: The file; its folder is made.
+    """
+    from .runtime.checkpoint_file import whole_file
+
+    os.makedirs(os.path.dirname(filepath) or '.', exist_ok=True)
+    with whole_file(filepath) as file:
+        file.write(obj)
+
+
+def put_whole_text(backend: Any, obj: str, filepath: Any, encoding: str = 'utf-8') -> None:
+    """Writes a text file for MMEngine's `LocalBackend`.
+
+    Args:
+        backend: Not used.
+        obj: The content.
+        filepath: The file; its folder is made.
+        encoding: Of the file.
+    """
+    put_whole(backend, obj.encode(encoding), filepath)
 
 
 def history_buffer_method(owner: Any, name: str) -> Any:

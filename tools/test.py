@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from mmengine import dump
-from mmengine.dist import is_main_process
-
 from rnnpose_plugin.runtime.cpu_processes import end_cpu_process
 from rnnpose_plugin.runtime.errors import one_sentence_errors
-from rnnpose_plugin.runtime.launch import add_shared_arguments, build_runner, load_config, prepare_test
+from rnnpose_plugin.runtime.launch import add_shared_arguments, load_config, prepare_test, run_test
 
 
 def parse_args() -> argparse.Namespace:
@@ -27,11 +24,9 @@ def main() -> None:
     args = parse_args()
     with one_sentence_errors() as report:
         cfg = load_config(args)
-        report.log_dir = cfg.work_dir
+        report.log_dir, report.trains = cfg.work_dir, False
         prepare_test(cfg, args)
-        metrics = build_runner(cfg, training=False).test()
-        if args.out and is_main_process():
-            dump(metrics, args.out)
+        run_test(cfg, args.out)
     end_cpu_process()
 
 

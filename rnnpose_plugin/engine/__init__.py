@@ -6,6 +6,7 @@ from .curriculum import GrowSequenceHook
 from .interrupt_hook import InterruptHook
 from .invalid_loss_hook import InvalidLossHook
 from .resumable_loop import ResumableEpochLoop
+from .resume_hook import ResumeHook
 from .seed_epoch_hook import SeedEpochHook, seed_worker
 from .synced_save_hook import SyncedSaveHook
 
@@ -16,6 +17,7 @@ __all__ = [
     'InterruptHook',
     'InvalidLossHook',
     'ResumableEpochLoop',
+    'ResumeHook',
     'SeedEpochHook',
     'SyncedSaveHook',
     'seed_worker',

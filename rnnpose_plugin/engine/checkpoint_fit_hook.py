@@ -14,6 +14,7 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import BaseLoop, Runner, find_latest_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
 from mmpose.registry import HOOKS
+from torch import Tensor
 from torch.nn import Module
 
 
@@ -37,7 +38,7 @@ class CheckpointFitHook(Hook):
             runner (Runner): The runner of the training, validation or testing process.
             checkpoint (dict): What was read from the file.
         """
-        source = runner.cfg.get('load_from') or find_latest_checkpoint(runner.work_dir)
+        source = runner.cfg.get('load_from') or runner._load_from or find_latest_checkpoint(runner.work_dir)
         superfluous = refuse_misfit(_unwrap(runner.model), checkpoint, source)
         refuse_other_normalisation(_unwrap(runner.model), checkpoint, source)
         if superfluous:
@@ -87,6 +88,7 @@ def refuse_misfit(model: Module, checkpoint: dict, source: str, prefix: str = ''
     state_dict = state_dict_of(checkpoint, source)
     if prefix:
         state_dict = _without_prefix(state_dict, prefix)
+    _refuse_odd_values(model, state_dict, source)
     missing, superfluous, reshaped = _try_to_load(model, state_dict)
     if missing or reshaped:
         raise ValueError(
@@ -110,8 +112,12 @@ def state_dict_of(checkpoint: object, source: str) -> OrderedDict:
         ValueError: if there are no weights in it.
     """
     state_dict = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, dict) else None
-    if not isinstance(state_dict, dict) or not any(hasattr(value, 'shape') for value in state_dict.values()):
+    weights = state_dict.items() if isinstance(state_dict, dict) else ()
+    if not any(isinstance(name, str) and isinstance(value, Tensor) for name, value in weights):
         raise ValueError(f'{source} is not a checkpoint: no weights in it; give a file that CheckpointHook wrote')
+    odd = [name for name in state_dict if not isinstance(name, str)]
+    if odd:
+        raise ValueError(f'checkpoint {source} has a weight named {odd[0]!r}, not a text; use another one')
     stripped = OrderedDict((re.sub(r'^module\.', '', name), value) for name, value in state_dict.items())
     # The version of each module, by which it decides whether to convert old names.
     stripped._metadata = getattr(state_dict, '_metadata', OrderedDict())
@@ -127,8 +133,10 @@ def refuse_other_normalisation(model: Module, checkpoint: dict, source: str) -> 
         source (str): The file, for the message.
     """
     noted, own = (checkpoint.get('meta') or {}).get('data_preprocessor') or {}, _normalisation(model) or {}
-    # The model's numbers have been through float32.
-    different = [key for key in own if key in noted and not np.allclose(noted[key], own[key], rtol=1e-5)]
+    try:  # the model's numbers have been through float32
+        different = [key for key in own if key in noted and not np.allclose(noted[key], own[key], rtol=1e-5)]
+    except (TypeError, ValueError):
+        raise ValueError(f'checkpoint {source} notes a normalisation of {noted!r:.80}; use another one') from None
     if different:
         theirs, ours = (', '.join(f'{key}={part[key]}' for key in different) for part in (noted, own))
         options = ' '.join(f'model.data_preprocessor.{key}={noted[key]}'.replace(' ', '') for key in different)
@@ -161,6 +169,23 @@ def _unwrap(model):
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
     return model
+
+
+def _refuse_odd_values(model: Module, state_dict: OrderedDict, source: str) -> None:
+    """Values that torch would load by dropping a part of them, or with which the model only gives NaN."""
+    own, parameters = model.state_dict(), dict(model.named_parameters())
+    for name in [name for name in own if name in state_dict]:
+        value = state_dict[name]
+        fits = isinstance(value, Tensor) and value.is_complex() == own[name].is_complex()
+        if not fits or (own[name].is_floating_point() and not value.is_floating_point()):
+            kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
+            raise ValueError(f'checkpoint {source}: {name} is {kind}, not {own[name].dtype}; use another one')
+        bad = value.isnan() if name not in parameters else ~value.isfinite()
+        if bad.any() and not own[name].isnan().any():
+            raise ValueError(
+                f'checkpoint {source}: {name} is not finite, the training diverged or the file is damaged; use an '
+                'earlier one'
+            )
 
 
 def _try_to_load(model, state_dict: OrderedDict):

@@ -9,6 +9,7 @@ from mmengine.config import Config
 
 from .check_data import check_data
 from .check_engine import check_engine
+from .check_settings import check_settings
 from .check_views import check_test_time_views
 
 
@@ -23,6 +24,7 @@ def check_run(cfg: Config, training: bool) -> None:
         ValueError: for the first setting, pipeline or annotation that is wrong.
         FileNotFoundError: for an annotation file or an image that does not exist.
     """
+    check_settings(cfg, training)
     check_engine(cfg, training)
     check_config(cfg, training)
 

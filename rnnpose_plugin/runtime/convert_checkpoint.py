@@ -28,7 +28,7 @@ import torch
 from mmpose.models.backbones import HourglassAENet
 from torch import Tensor
 
-from .checkpoint_file import check_checkpoint_file, check_output_folder
+from .checkpoint_file import check_checkpoint_file, check_output_file, check_output_folder
 from .publish import write_checkpoint
 
 # What the images go through before the network, for PoseDataPreprocessor. Both networks want RGB.
@@ -79,6 +79,7 @@ def convert_file(source_file: str, target_file: str, source: str = 'auto', force
     """
     if os.path.exists(target_file) and not force:
         raise FileExistsError(f'{target_file} exists already; choose another name, or --force to replace it')
+    check_output_file('OUT', target_file, '', [source_file])
     check_output_folder(target_file)
     weights = read_weights(source_file)
     if source == 'auto':

@@ -22,6 +22,19 @@ DISK_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 # The text of these is a sentence already; the others need the name of their class to be understood.
 ONE_SENTENCE_ERRORS = (ValueError, OSError, FloatingPointError, ImportError)
 
+# What Python and MMEngine say of a part of the config, and the sentence.
+BUILD_ERRORS = (
+    (
+        r'(?s)^\W*(\S+) is not in the (?:\w+::)?([\w ]+) registry.*',
+        r'MMPose, MMEngine and this package have no \2 called \1; check the spelling of its type',
+    ),
+    (
+        r"(?s)^.*?(\w+)\.__init__\(\) got an unexpected keyword argument ('.*').*",
+        r'\1 has no argument \2; check the spelling, or remove it',
+    ),
+    (r'(?s)^.*?(\w+)\.__init__\(\) missing .*arguments?: (.*)', r'\1 needs the argument \2; add it'),
+)
+
 
 class ErrorReport:
     """The messages of a run that ends too early; they name its work directory where that is known.
@@ -32,6 +45,7 @@ class ErrorReport:
 
     def __init__(self, log_dir: str | None = None) -> None:
         self.log_dir = log_dir
+        self.trains = True  # else no checkpoint is named to resume from
 
     def interrupted(self, number: int) -> str:
         """The message after Ctrl-C or a signal that ends the process.
@@ -42,6 +56,8 @@ class ErrorReport:
         Returns:
             str: One sentence.
         """
+        if not self.trains:
+            return f'stopped by {name_of(number)}; run the same command again'
         last = last_good_checkpoint(self.log_dir)
         found = f'the last checkpoint is {last}, --resume continues from it' if last else 'there is no checkpoint yet'
         return f'stopped by {name_of(number)}; {found}'
@@ -55,14 +71,16 @@ class ErrorReport:
         Returns:
             str: One sentence, with the path of the saved traceback where one could be saved.
         """
-        sentence = self._disk_full() if is_disk_full(error) else sentence_of(error)
+        sentence = self._disk_full(error) if is_disk_full(error) else sentence_of(error)
         saved = self._save_traceback(error)
         return f'{sentence} (traceback: {saved or "set RNNPOSE_TRACEBACK=1"})'
 
-    def _disk_full(self) -> str:
+    def _disk_full(self, error: BaseException) -> str:
         last = last_good_checkpoint(self.log_dir)
         cure = f'--resume continues from the last good checkpoint, {last}' if last else 'there is no whole checkpoint'
-        return f'no space left to write under {self.log_dir} (disk full, quota or file-size limit); free some, {cure}'
+        place = getattr(error, 'filename', None) or f'under {self.log_dir}'
+        more = f'free some, {cure}' if self.trains else 'free some'
+        return f'no space left to write {place} (disk full, quota or file-size limit); {more}'
 
     def _save_traceback(self, error: BaseException) -> str | None:
         if self.log_dir is None:
@@ -151,9 +169,19 @@ def sentence_of(error: BaseException) -> str:
     if 'Original Traceback' in text:
         text = text.splitlines()[-1]
         text = re.sub(r'^[\w.]+: ', '', text) if isinstance(error, ONE_SENTENCE_ERRORS) else text
+    elif _is_of_config(error):
+        found = next((re.sub(*pair, text) for pair in BUILD_ERRORS if re.search(pair[0], text)), None)
+        text = found or f'a part of the config cannot be built ({text}); check its type and arguments'
     elif not isinstance(error, ONE_SENTENCE_ERRORS) or not text:
         text = f'{type(error).__name__}: {text}'
     return re.sub(r'\s+', ' ', text)
+
+
+def _is_of_config(error: BaseException) -> bool:
+    """Whether MMEngine was building a part of the config, and the error is not a sentence already."""
+    frames = traceback.extract_tb(error.__traceback__)
+    built = any(frame.filename.endswith('build_functions.py') for frame in frames)
+    return built and not isinstance(error, ONE_SENTENCE_ERRORS)
 
 
 def _rank_note() -> str:

@@ -9,10 +9,12 @@ from typing import Any
 
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.dist import is_main_process
+from mmengine.fileio import dump
+from mmengine.runner import Runner
 
-from ..engine import InterruptHook
-from .checkpoint_file import check_checkpoint_file, last_good_checkpoint
+from ..engine import InterruptHook, ResumeHook
+from .checkpoint_file import check_checkpoint_file, check_output_file, checkpoint_to_resume, last_good_checkpoint
 from .checks import check_run
 from .cpu_processes import cpu_model_wrapper, init_cpu_process_group
 
@@ -80,6 +82,8 @@ def load_config(args: argparse.Namespace) -> Config:
     cfg.launcher = args.launcher
     name = os.path.splitext(os.path.basename(args.config))[0]
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or os.path.join('work_dirs', name)
+    if os.path.exists(cfg.work_dir) and not os.path.isdir(cfg.work_dir):
+        raise ValueError(f'work_dir {cfg.work_dir} is a file; name a folder')
     return cfg
 
 
@@ -95,6 +99,8 @@ def check_options(cfg: Config, options: dict[str, Any]) -> None:
     read_by_runner = set(inspect.signature(Runner).parameters) | RUNNER_EXTRAS
     for key in options:
         first = key.split('.')[0]
+        if '' in key.split('.'):
+            raise ValueError(f'--cfg-options {key}={options[key]}: a name is missing before or after a dot; write it')
         if first not in read_by_runner and first in cfg:
             places = ', '.join(
                 path for path in _paths_to(cfg, key.split('.')[-1]) if path.split('.')[0] in read_by_runner
@@ -126,11 +132,14 @@ def prepare_training(cfg: Config, args: argparse.Namespace) -> None:
                 'size that optim_wrapper.optimizer.lr is meant for; add it'
             )
         cfg.auto_scale_lr.enable = True
-    # A run that was stopped before its first checkpoint starts again from the config's load_from.
-    starts_again = args.resume == 'auto' and cfg.get('load_from') and not find_latest_checkpoint(cfg.work_dir)
-    if args.resume and not starts_again:
-        cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else args.resume
+    if cfg.get('resume') not in (None, True, False):
+        raise ValueError(f'resume={cfg.resume}; it has to be True or False, and --resume FILE names a checkpoint')
+    if args.resume not in (None, 'auto'):
+        cfg.resume, cfg.load_from = True, args.resume
+    elif args.resume or (cfg.get('resume') and not cfg.get('load_from')):
+        # A run that was stopped before its first checkpoint starts again from the config's load_from.
+        last = checkpoint_to_resume(cfg.work_dir)
+        cfg.resume, cfg.load_from = bool(last), last or cfg.get('load_from')
     _check_start(cfg)
 
 
@@ -148,15 +157,31 @@ def prepare_test(cfg: Config, args: argparse.Namespace) -> None:
             raise FileNotFoundError(f'there is no checkpoint in the folder {args.checkpoint}; check the path')
     check_checkpoint_file(checkpoint)
     cfg.load_from, cfg.resume = checkpoint, False
-    if args.out and not args.out.endswith('.json'):
-        raise ValueError(f'--out {args.out} has to end in .json')
+    read = [cfg.filename, checkpoint, *_annotation_files(cfg)]
+    for option, path, suffix in (('--out', args.out, '.json'), ('--dump', args.dump, '.pkl')):
+        if path:
+            check_output_file(option, path, suffix, read)
     if args.dump:
-        if not args.dump.endswith('.pkl'):
-            raise ValueError(f'--dump {args.dump} has to end in .pkl')
         metrics = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
-        cfg.test_evaluator = [*metrics, dict(type='DumpResults', out_file_path=args.dump)]
+        cfg.test_evaluator = [*metrics, dict(type='DumpPredictions', out_file_path=args.dump)]
     if args.show_dir:
         _draw_results(cfg, args.show_dir)
+
+
+def run_test(cfg: Config, out: str | None) -> None:
+    """Test a model and save its metrics, also where the predictions could not be saved.
+
+    Args:
+        cfg (Config): The config, with all flags in it.
+        out (str, optional): A JSON file for the metrics.
+    """
+    runner = build_runner(cfg, training=False)
+    metrics = runner.test()
+    if out and is_main_process():
+        dump(metrics, out)
+    for metric in runner.test_evaluator.metrics:
+        if getattr(metric, 'error', None) is not None:
+            raise metric.error
 
 
 def build_runner(cfg: Config, training: bool) -> Runner:
@@ -172,8 +197,11 @@ def build_runner(cfg: Config, training: bool) -> Runner:
     check_run(cfg, training)
     if init_cpu_process_group(cfg.launcher):
         cfg.model_wrapper_cfg = cpu_model_wrapper(cfg.get('find_unused_parameters', False))
+    if os.path.realpath(cfg.filename) == os.path.realpath(os.path.join(cfg.work_dir, os.path.basename(cfg.filename))):
+        super(Config, cfg).__setattr__('_filename', None)  # the Runner would write the merged config over this file
     runner = Runner.from_cfg(cfg)
     runner.register_hook(InterruptHook())
+    runner.register_hook(ResumeHook())
     return runner
 
 
@@ -223,6 +251,8 @@ def _check_start(cfg: Config) -> None:
     """Check the files that a training starts from; the Runner would open them only after the data are loaded."""
     if cfg.get('load_from'):
         check_checkpoint_file(cfg.load_from)
+    if not isinstance(cfg.model, dict):
+        raise ValueError(f'model={cfg.model}; it has to be a dict')
     for path in _pretrained_backbone(cfg):
         if '://' not in path and not os.path.isfile(path):
             raise FileNotFoundError(
@@ -230,17 +260,20 @@ def _check_start(cfg: Config) -> None:
                 '--cfg-options model.backbone.init_cfg=None model.freeze_backbone=False'
             )
         check_checkpoint_file(path)
-    last = find_latest_checkpoint(cfg.work_dir) if cfg.get('resume') and not cfg.get('load_from') else None
-    good = last_good_checkpoint(cfg.work_dir) if last is not None else None
-    if last != good:
-        cure = f'resume from the newest intact one, --resume {good}' if good else 'there is no other one, start again'
-        raise ValueError(f'checkpoint {last}, the last one of {cfg.work_dir}, is missing or cut off; {cure}')
 
 
 def _pretrained_backbone(cfg: Config) -> list[str]:
     init_cfg = cfg.model.get('backbone', {}).get('init_cfg') or []
     parts = init_cfg if isinstance(init_cfg, (list, tuple)) else [init_cfg]
     return [part['checkpoint'] for part in parts if part.get('checkpoint')]
+
+
+def _annotation_files(node: Any, root: str = '') -> list[str]:
+    """Paths of all annotation files that a config names."""
+    parts = dict(_items(node))
+    root = str(parts.get('data_root') or root)
+    own = [os.path.join(root, parts['ann_file'])] if isinstance(parts.get('ann_file'), str) else []
+    return own + [path for part in parts.values() for path in _annotation_files(part, root)]
 
 
 def _draw_results(cfg: Config, out_dir: str) -> None:

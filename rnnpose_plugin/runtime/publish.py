@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from pathlib import Path
 
 import torch
 
 from ..engine.checkpoint_fit_hook import state_dict_of
-from .checkpoint_file import check_checkpoint_file, check_output_folder
+from .checkpoint_file import check_output_file, check_output_folder, whole_file
 from .errors import is_disk_full
+from .restricted_load import read_checkpoint
 
 KEPT = ('cfg', 'dataset_meta', 'data_preprocessor', 'epoch', 'iter', 'seed', 'mmengine_version')
 
@@ -33,12 +33,9 @@ def publish(source: str, target: str) -> dict[str, str | int]:
         FileNotFoundError: if the checkpoint or the folder of the file does not exist.
         ValueError: if it is damaged or was not written by ``tools/train.py``, or float16 cannot hold a weight.
     """
-    check_checkpoint_file(source)
+    check_output_file('OUT', target, '', [source])
     check_output_folder(target)
-    try:
-        checkpoint = torch.load(source, map_location='cpu', weights_only=False)
-    except Exception as error:  # what torch raises depends on the kind of the file
-        raise ValueError(f'{source} is not a checkpoint; give a file that tools/train.py wrote') from error
+    checkpoint = read_checkpoint(source)
     weights = {name: _halved(name, value) for name, value in state_dict_of(checkpoint, source).items()}
     found = checkpoint.get('meta')
     if not isinstance(found, dict) or not isinstance(found.get('cfg'), str):
@@ -53,7 +50,7 @@ def publish(source: str, target: str) -> dict[str, str | int]:
 
 
 def write_checkpoint(checkpoint: dict, path: str) -> None:
-    """Write a file under a temporary name first, so that a full disk or Ctrl-C leaves no part of it under its own name.
+    """Write a file that gets its name when it is complete.
 
     Args:
         checkpoint (dict): What is saved.
@@ -62,18 +59,13 @@ def write_checkpoint(checkpoint: dict, path: str) -> None:
     Raises:
         OSError: if there is no space left.
     """
-    unfinished = f'{path}.unfinished'
     try:
-        with open(unfinished, 'wb') as file:
+        with whole_file(path) as file:
             torch.save(checkpoint, file)
-        os.replace(unfinished, path)
     except Exception as error:
         if is_disk_full(error) or is_disk_full(error.__context__):  # torch's own writer fails after the first error
             raise OSError(f'no space left to write {path} (disk full, quota or file-size limit); free some') from error
         raise
-    finally:
-        if os.path.exists(unfinished):
-            os.remove(unfinished)
 
 
 def _halved(name: str, value: torch.Tensor) -> torch.Tensor:

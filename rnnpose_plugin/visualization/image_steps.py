@@ -11,7 +11,6 @@ import numpy as np
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.registry import init_default_scope
-from mmengine.runner import load_checkpoint
 from mmpose.apis import inference_bottomup, init_model
 from mmpose.models.pose_estimators.base import BasePoseEstimator
 from mmpose.registry import DATASETS
@@ -21,6 +20,7 @@ from ..codecs import InstanceHeatmap
 from ..engine.checkpoint_fit_hook import refuse_misfit
 from ..runtime.checkpoint_file import check_checkpoint_file
 from ..runtime.progress import track
+from ..runtime.restricted_load import read_checkpoint
 
 
 @dataclass
@@ -82,7 +82,7 @@ def decode_images(config: str, checkpoint: str, paths: Sequence[str], device: st
     options = dict(model=dict(test_cfg=dict(output_heatmaps=True)))
     check_checkpoint_file(checkpoint)
     model = init_model(config, None, device=device or get_device(), cfg_options=options)
-    refuse_misfit(model, load_checkpoint(model, checkpoint, map_location='cpu'), checkpoint)
+    refuse_misfit(model, read_checkpoint(checkpoint), checkpoint)
     codec = getattr(model.head, 'decoder', None)
     if not isinstance(codec, InstanceHeatmap):
         raise ValueError(f'{config} has a {type(model.head).__name__}, which has no steps; use a RecurrentPoseHead.')

@@ -1,0 +1,147 @@
+"""Files on a full disk: none is cut off, none is lost, the sentence names the right one. The disk is a size limit."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import DictAction
+from mmengine.fileio import dump
+from mmengine.runner import save_checkpoint
+from mmpose.registry import MODELS
+from narrow_network import NARROW
+
+from projects.crowdbench.synthetic_crowd import CrowdSettings, write_crowd
+from rnnpose_plugin.runtime import launch
+from rnnpose_plugin.runtime.checkpoint_file import whole_file
+from rnnpose_plugin.runtime.convert_checkpoint import convert_file
+from rnnpose_plugin.runtime.errors import one_sentence_errors
+from rnnpose_plugin.runtime.publish import publish
+
+CONFIG = str(Path(__file__).resolve().parents[1] / 'configs' / 'rnnpose_hg_crowd.py')
+
+
+@contextmanager
+def full_disk(size):
+    """No file may grow beyond a number of bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+WRITERS = {
+    'checkpoint of MMEngine': lambda path: save_checkpoint(dict(w=torch.ones(9999)), path),
+    'pickle': lambda path: dump(list(range(99999)), path, file_format='pkl'),
+    'text': lambda path: dump(list(range(99999)), path, file_format='json'),
+}
+
+
+@pytest.mark.parametrize('before', [None, 'old content'])
+@pytest.mark.parametrize('kind', WRITERS)
+def test_what_mmengine_writes_is_whole_or_as_before(tmp_path, kind, before):
+    path = tmp_path / 'folder' / 'file.out'
+    if before:
+        path.parent.mkdir()
+        path.write_text(before)
+    with pytest.raises(OSError) as caught, full_disk(10000):
+        WRITERS[kind](str(path))
+    assert caught.value.filename == str(path)
+    assert [p.name for p in path.parent.iterdir()] == ([path.name] if before else [])
+    assert not before or path.read_text() == before
+    WRITERS[kind](str(path))
+    assert path.stat().st_size > 10000
+
+
+def test_links_and_devices_stay_what_they_are(tmp_path):
+    (tmp_path / 'target').write_text('old')
+    (tmp_path / 'link').symlink_to('target')
+    for path in (tmp_path / 'link', Path('/dev/null')):
+        with whole_file(str(path)) as file:
+            file.write(b'new')
+    assert (tmp_path / 'link').is_symlink() and (tmp_path / 'target').read_text() == 'new'
+    assert Path('/dev/null').is_char_device() and not Path('/dev/null.unfinished').exists()
+
+
+def test_an_interrupt_leaves_the_old_file(tmp_path):
+    (tmp_path / 'a').write_text('old')
+    with pytest.raises(KeyboardInterrupt), whole_file(str(tmp_path / 'a')) as file:
+        file.write(b'new')
+        raise KeyboardInterrupt
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [('a', 'old')]
+
+
+@pytest.fixture(scope='module')
+def place(tmp_path_factory):
+    """A crowd, and weights of the narrow network."""
+    folder = tmp_path_factory.mktemp('full')
+    write_crowd(folder / 'data', dict(train=1, val=1, plain=2), 0, CrowdSettings(max_people=2))
+    return folder
+
+
+def config(place, work_dir, **given):
+    args = dict(config=CONFIG, work_dir=str(work_dir), launcher='none', local_rank=0, checkpoint='', resume=None)
+    args.update(out=None, dump=None, show_dir=None, amp=False, auto_scale_lr=False, no_validate=True)
+    options = [
+        *NARROW,
+        'log_level=ERROR',
+        'model.test_cfg.output_heatmaps=True',
+        'test_dataloader.num_workers=0',
+        'test_dataloader.persistent_workers=False',
+    ]
+    options += [f'{part}_dataloader.dataset.data_root={place}/data/' for part in ('train', 'val', 'test')]
+    pairs = (option.split('=', 1) for option in options)
+    options = {key: DictAction._parse_iterable(value) for key, value in pairs}
+    return argparse.Namespace(**{**args, 'cfg_options': options, **given})
+
+
+def test_metrics_are_saved_where_the_predictions_cannot_be(place, tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv('RNNPOSE_TRACEBACK', raising=False)
+    args = config(place, tmp_path / 'run')
+    model = MODELS.build(launch.load_config(args).model)
+    torch.save(dict(state_dict=model.state_dict()), tmp_path / 'model.pth')
+    dump_to = tmp_path / 'elsewhere' / 'all.pkl'
+    args = config(
+        place, tmp_path / 'run', checkpoint=str(tmp_path / 'model.pth'), out=str(tmp_path / 'a.json'), dump=str(dump_to)
+    )
+    with pytest.raises(SystemExit), one_sentence_errors() as report:
+        cfg = launch.load_config(args)
+        report.log_dir, report.trains = cfg.work_dir, False
+        launch.prepare_test(cfg, args)
+        with full_disk(500000):  # the log is smaller, the predictions with their heatmaps are larger
+            launch.run_test(cfg, args.out)
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith(f'error: no space left to write {dump_to} (disk full, quota or file-size limit); free some')
+    assert '--resume' not in line and str(tmp_path / 'run') not in line.split('(traceback')[0]
+    assert 'coco/AP' in json.loads((tmp_path / 'a.json').read_text())
+    assert list(dump_to.parent.iterdir()) == []
+
+
+def test_a_config_in_its_own_work_dir_stays_as_it_is(place, tmp_path):
+    """MMEngine writes the merged config into the work directory under the same name."""
+    path = tmp_path / 'mine.py'
+    path.write_text(f'# my notes\n_base_ = {CONFIG!r}\n')
+    args = config(place, tmp_path, config=str(path))
+    launch.build_runner(launch.load_config(args), training=False)
+    assert path.read_text().startswith('# my notes')
+    assert len(list(tmp_path.glob('*.py'))) == 2
+
+
+@pytest.mark.parametrize('link', [False, True])
+def test_no_tool_writes_over_the_checkpoint_it_reads(tmp_path, link):
+    source, target = tmp_path / 'a.pth', tmp_path / ('link.pth' if link else 'a.pth')
+    torch.save(dict(state_dict=dict(w=torch.ones(2)), meta=dict(cfg='a = 1')), source)
+    if link:
+        target.symlink_to(source)
+    before = source.read_bytes()
+    for tool in (publish, lambda a, b: convert_file(a, b, force=True)):
+        with pytest.raises(ValueError, match='would be written over .*a.pth, which is read; choose another name'):
+            tool(str(source), str(target))
+    assert source.read_bytes() == before

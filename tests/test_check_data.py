@@ -26,6 +26,7 @@ def coco(num_people=3, num_keypoints=K):
             category_id=1,
             iscrowd=0,
             bbox=[10 * i, 0, 20, 30.5],
+            area=400,
             keypoints=[value for j in range(num_keypoints) for value in (10 * i + j, 5, j % 3)],
         )
         for i in range(num_people)
@@ -105,7 +106,7 @@ def test_no_images(path):
 def test_field_is_missing(path):
     data = coco()
     del data['images'][1]['height'], data['images'][1]['width']
-    with pytest.raises(ValueError, match='images without height, width: 2'):
+    with pytest.raises(ValueError, match='images without width, height: 2'):
         check_annotation_file(write(path, data), K)
 
 

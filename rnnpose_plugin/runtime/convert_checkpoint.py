@@ -29,7 +29,8 @@ from mmpose.models.backbones import HourglassAENet
 from torch import Tensor
 
 from .checkpoint_file import check_checkpoint_file, check_output_folder
-from .publish import write_checkpoint
+from .output_files import refuse_overwriting
+from .publish import unfinished_name, write_checkpoint
 
 # What the images go through before the network, for PoseDataPreprocessor. Both networks want RGB.
 PREPROCESSING = {
@@ -80,6 +81,7 @@ def convert_file(source_file: str, target_file: str, source: str = 'auto', force
     if os.path.exists(target_file) and not force:
         raise FileExistsError(f'{target_file} exists already; choose another name, or --force to replace it')
     check_output_folder(target_file)
+    refuse_overwriting([target_file, unfinished_name(target_file)], [source_file])
     weights = read_weights(source_file)
     if source == 'auto':
         source = detect_source(weights, source_file)

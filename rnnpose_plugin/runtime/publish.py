@@ -12,6 +12,7 @@ import torch
 from ..engine.checkpoint_fit_hook import state_dict_of
 from .checkpoint_file import check_checkpoint_file, check_output_folder
 from .errors import is_disk_full
+from .output_files import refuse_overwriting
 
 KEPT = ('cfg', 'dataset_meta', 'data_preprocessor', 'epoch', 'iter', 'seed', 'mmengine_version')
 
@@ -31,10 +32,12 @@ def publish(source: str, target: str) -> dict[str, str | int]:
 
     Raises:
         FileNotFoundError: if the checkpoint or the folder of the file does not exist.
-        ValueError: if it is damaged or was not written by ``tools/train.py``, or float16 cannot hold a weight.
+        ValueError: if it is damaged or was not written by ``tools/train.py``, float16 cannot hold a weight, or the
+            target is the checkpoint.
     """
     check_checkpoint_file(source)
     check_output_folder(target)
+    refuse_overwriting([target, unfinished_name(target)], [source])
     try:
         checkpoint = torch.load(source, map_location='cpu', weights_only=False)
     except Exception as error:  # what torch raises depends on the kind of the file
@@ -62,7 +65,7 @@ def write_checkpoint(checkpoint: dict, path: str) -> None:
     Raises:
         OSError: if there is no space left.
     """
-    unfinished = f'{path}.unfinished'
+    unfinished = unfinished_name(path)
     try:
         with open(unfinished, 'wb') as file:
             torch.save(checkpoint, file)
@@ -74,6 +77,18 @@ def write_checkpoint(checkpoint: dict, path: str) -> None:
     finally:
         if os.path.exists(unfinished):
             os.remove(unfinished)
+
+
+def unfinished_name(path: str) -> str:
+    """The temporary name of a file that is being written.
+
+    Args:
+        path (str): The file.
+
+    Returns:
+        str: A file beside it.
+    """
+    return f'{path}.unfinished'
 
 
 def _halved(name: str, value: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""The content of an annotation file: what MMPose's data sets read of it, and what COCO's evaluation reads."""
+"""The content of an annotation file: what MMPose's data sets read of it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..datasets.segmentation import LARGEST
 
 COCO_HINT = 'use a file in the format of COCO keypoints, such as person_keypoints_train2017.json'
 PARTS = ('images', 'annotations', 'categories')
-READ_OF_IMAGES = ('id', 'file_name', 'width', 'height', 'crowdIndex')
+READ_OF_IMAGES = ('id', 'file_name', 'width', 'height')
 BATCH = 10_000  # people whose joints are one array at a time
 
 # How a person's joints are found: 3 * K numbers in COCO's order, or None for an annotation that the data set skips.
@@ -248,42 +248,3 @@ def _check_flags(ann: dict, is_visible: bool, path: str) -> None:
         refuse(path, ann, 'has num_keypoints 0 but visible joints, so it would be ignored; remove its num_keypoints')
     if area is not None and type(area) not in (int, float):
         refuse(path, ann, f'has the area {shown(area)}; give a number of pixels, or remove it')
-
-
-def check_evaluation(images: list[dict], people: list[tuple[dict, bool]], metric: dict, path: str) -> None:
-    """Check what COCO's evaluation reads beside keypoints.
-
-    Args:
-        images (list[dict]): Of the file.
-        people (list[tuple[dict, bool]]): From :func:`check_people`.
-        metric (dict): Config of the CocoMetric.
-        path (str): The file, for messages.
-
-    Raises:
-        ValueError: for the first person that cannot be evaluated.
-    """
-    crowd_index = metric.get('iou_type') == 'keypoints_crowd'
-    for image in images if crowd_index else ():
-        if not is_finite(image.get('crowdIndex')):
-            raise ValueError(
-                f"{path}: image {image['id']} has the crowdIndex {shown(image.get('crowdIndex'))}, but the evaluator's "
-                "iou_type='keypoints_crowd' needs a number; set iou_type='keypoints'"
-            )
-    for ann, is_labelled in people:
-        if 'iscrowd' in ann and ann['iscrowd'] is None:
-            refuse(path, ann, 'has iscrowd None; give 0 or 1, or remove it')
-        if crowd_index and ann.get('num_keypoints') is None:
-            fault = "has no num_keypoints, which the evaluator's iou_type='keypoints_crowd' needs; give the number of"
-            refuse(path, ann, f'{fault} visible joints')
-        _check_area(ann, is_labelled and not ann.get('iscrowd'), metric.get('use_area', True), path)
-
-
-def _check_area(ann: dict, counts: bool, use_area: bool, path: str) -> None:
-    width, height = ann['bbox'][2:]
-    area = ann.get('area') if use_area else 0.53 * width * height  # as in COCO's evaluation
-    if is_finite(area) and area >= 0 and (area > 0 or not counts):
-        return
-    if use_area:
-        fault = f'has the area {shown(area)}, so it cannot be evaluated; give its area in pixels, or set'
-        refuse(path, ann, f'{fault} use_area=False in val_evaluator and test_evaluator, which takes 0.53 of the bbox')
-    refuse(path, ann, f'has the empty bbox {ann["bbox"]}, so it cannot be evaluated with use_area=False; give its bbox')

@@ -9,12 +9,10 @@ from functools import partial
 import numpy as np
 from mmengine.config import Config
 from mmpose.datasets.datasets.base import BaseCocoStyleDataset
-from mmpose.evaluation.metrics import CocoMetric
-from mmpose.registry import DATASETS, METRICS
+from mmpose.registry import DATASETS
 
 from .check_annotations import (
     COCO_HINT,
-    check_evaluation,
     check_fields,
     check_people,
     read_annotation_file,
@@ -29,18 +27,15 @@ def check_annotation_file(
     num_keypoints: int,
     image_dir: str | None = None,
     training: bool = False,
-    metrics: Iterable[dict] = ({},),
     dataset: BaseCocoStyleDataset | None = None,
 ) -> None:
-    """Read a COCO-style annotation file and refuse what would later fail, or silently spoil a training or an AP.
+    """Read a COCO-style annotation file and refuse what would later fail, or silently spoil a training.
 
     Args:
         path (str): The JSON file.
         num_keypoints (int): Number K of keypoints of the model; each ``keypoints`` needs 3 * K numbers.
         image_dir (str, optional): Folder of the images. With it every image of the file has to exist.
-        training (bool): Whether the file is trained on and so needs at least one usable person; otherwise it is
-            evaluated. Defaults to False.
-        metrics (Iterable[dict]): Configs of the CocoMetrics that evaluate it. Defaults to one with default settings.
+        training (bool): Whether the file is trained on and so needs at least one usable person. Defaults to False.
         dataset (BaseCocoStyleDataset, optional): The data set that reads it, where its class finds the joints in other
             fields than ``keypoints``.
 
@@ -64,8 +59,6 @@ def check_annotation_file(
             f'{path} has no person to train on: none with a visible keypoint, a box with an area and '
             f'iscrowd 0 among {len(annotations)} annotations; {COCO_HINT}'
         )
-    for metric in () if training else metrics:
-        check_evaluation(images, people, metric, path)
     check_images(images, image_dir, path)
 
 
@@ -88,7 +81,7 @@ def check_data(cfg: Config, training: bool) -> None:
         if loader is None or any(metric.get('format_only') for metric in metrics):
             continue
         for dataset_cfg in leaf_datasets(loader['dataset']):
-            _check_dataset(dataset_cfg, model_k, name == 'train', [m for m in metrics if _is_coco(m)])
+            _check_dataset(dataset_cfg, model_k, training=name == 'train')
         for metric in metrics:
             if metric.get('ann_file') and not os.path.isfile(metric['ann_file']):
                 raise FileNotFoundError(f'{name}_evaluator.ann_file {metric["ann_file"]} does not exist; correct it')
@@ -108,7 +101,7 @@ def leaf_datasets(dataset_cfg: dict) -> Iterator[dict]:
             yield leaf
 
 
-def _check_dataset(dataset_cfg: dict, model_k: int | None, training: bool, metrics: list[dict]) -> None:
+def _check_dataset(dataset_cfg: dict, model_k: int | None, training: bool) -> None:
     # Built by MMPose itself, so that data_root, data_prefix and metainfo are joined as in the run; in its scope, as an
     # earlier Runner of this process may have left another.
     dataset = DATASETS.build(dict(dataset_cfg, lazy_init=True, pipeline=[], _scope_='mmpose'))
@@ -122,7 +115,7 @@ def _check_dataset(dataset_cfg: dict, model_k: int | None, training: bool, metri
             f'({dataset.ann_file}) has {converted_k} keypoints; make them equal, or convert with '
             'KeypointConverter'
         )
-    check_annotation_file(dataset.ann_file, data_k, dataset.data_prefix.get('img'), training, metrics, dataset)
+    check_annotation_file(dataset.ann_file, data_k, dataset.data_prefix.get('img'), training, dataset)
 
 
 def _converted_num_keypoints(pipeline: Iterable[dict], num_keypoints: int) -> int:
@@ -135,12 +128,6 @@ def _converted_num_keypoints(pipeline: Iterable[dict], num_keypoints: int) -> in
 def _metrics(evaluator) -> list[dict]:
     metrics = evaluator if isinstance(evaluator, (list, tuple)) else [evaluator]
     return [metric for metric in metrics if isinstance(metric, dict)]
-
-
-def _is_coco(metric: dict) -> bool:
-    kind = metric.get('type')
-    kind = METRICS.get(kind) if isinstance(kind, str) else kind
-    return isinstance(kind, type) and issubclass(kind, CocoMetric)
 
 
 def _is_usable(ann: dict) -> bool:

@@ -1,7 +1,7 @@
 """The people of an annotation file as COCO's evaluation needs them, whatever tool wrote the file.
 
-pycocotools takes annotation id 0 (xtcocotools: any below 0) for "unmatched", a person with a NaN area for matched by any
-pose, and averages over all categories that the file lists. Plain Python on COCO's own records.
+pycocotools takes annotation id 0 (xtcocotools: any below 0) for "unmatched" and a person with a NaN area for matched by
+any pose, and averages over all categories that the file lists. Plain Python on COCO's own records.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def has_area(person: dict) -> bool:
         person (dict): annotation.
 
     Returns:
-        bool: False for a missing area, one that is not a number, NaN, infinite or negative, and 0 of a person to detect.
+        bool: False for an area that is missing, no finite number or negative, and for 0 of a person to detect.
     """
     area = person.get('area')
     if not isinstance(area, Real) or not math.isfinite(area):

@@ -275,7 +275,7 @@ def test_only_data_that_will_be_read_is_checked(data_set):
 
 def test_test_files_without_annotations_pass_when_results_are_only_written(data_set):
     write(data_set['ann_file'], dict(images=coco()['images']))
-    evaluator = dict(type='CocoMetric', format_only=True)
+    evaluator = dict(type='CocoMetric', format_only=True, outfile_prefix='results')
     cfg = config(data_set, test_dataloader=dict(dataset=data_set), test_evaluator=evaluator)
     check_config(cfg, training=False)
 

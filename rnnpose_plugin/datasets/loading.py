@@ -118,7 +118,9 @@ def read_header(source: str | io.BytesIO, path: str = '') -> Header | None:
     try:
         with Image.open(source) as image:
             width, height = image.size
-            orientation = image.getexif().get(ORIENTATION, 1)
+            # Pillow decodes a whole PNG to find EXIF data behind its pixels.
+            has_exif = image.format != 'PNG' or 'exif' in image.info
+            orientation = image.getexif().get(ORIENTATION, 1) if has_exif else 1
     except Image.DecompressionBombError:
         raise ValueError(
             f'image {path or source} has more than {MOST_PIXELS // 10**6} million pixels; scale it and its annotations '

@@ -94,6 +94,7 @@ def apply() -> None:
     allow_training_checkpoints()
     restrict_and_complete_files()
     correct_activation_checkpointing()
+    merge_evaluators()
 
 
 def replace_missing_mmcv_ops() -> None:
@@ -190,6 +191,39 @@ def history_buffer_method(owner: Any, name: str) -> Any:
     if owner is HistoryBuffer and name in HISTORY_BUFFER_METHODS:
         return getattr(owner, name)
     raise pickle.UnpicklingError(f'refused: the file asks for attribute {name!r} of {owner!r}')
+
+
+def merge_evaluators() -> None:
+    """Lets a config give its evaluator as a dict, as MMPose's do, where the config below it has a list of metrics.
+
+    MMEngine refuses that. A dict of the type of the list's first metric, or without a type, changes that metric as a
+    dict changes a dict; one of another type, or with ``_delete_=True``, replaces the list.
+    """
+    from mmengine import Config
+
+    merge = Config._merge_a_into_b
+    if getattr(merge, 'merges_evaluators', False):
+        return
+
+    @wraps(merge)
+    def merged(a: dict, b: Any, allow_list_keys: bool = False) -> Any:
+        below = {name: b.get(name) for name in ('val_evaluator', 'test_evaluator')} if isinstance(b, dict) else {}
+        for name, metrics in below.items():
+            given = a.get(name)
+            if isinstance(metrics, list) and metrics and isinstance(given, dict) and not any(map(str.isdigit, given)):
+                a = dict(a, **{name: _merged_metrics(given, metrics, merge)})
+        return merge(a, b, allow_list_keys)
+
+    merged.merges_evaluators = True
+    Config._merge_a_into_b = staticmethod(merged)
+
+
+def _merged_metrics(given: dict, metrics: list, merge: Callable) -> list | dict:
+    replaces = given.get('_delete_', False) or given.get('type', metrics[0].get('type')) != metrics[0].get('type')
+    if replaces or 'metrics' in given:
+        alone = {key: value for key, value in given.items() if key != '_delete_'}
+        return dict(alone, _delete_=True) if 'metrics' in given else [alone]
+    return [merge(given, metrics[0]), *metrics[1:]]
 
 
 def correct_activation_checkpointing() -> None:

@@ -10,6 +10,7 @@ import pytest
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
+from rnnpose_plugin.runtime.check_annotations import read_annotation_file
 from rnnpose_plugin.runtime.check_data import check_annotation_file, leaf_datasets
 from rnnpose_plugin.runtime.checks import check_config
 
@@ -26,6 +27,7 @@ def coco(num_people=3, num_keypoints=K):
             category_id=1,
             iscrowd=0,
             bbox=[10 * i, 0, 20, 30.5],
+            area=400,
             keypoints=[value for j in range(num_keypoints) for value in (10 * i + j, 5, j % 3)],
         )
         for i in range(num_people)
@@ -105,7 +107,7 @@ def test_no_images(path):
 def test_field_is_missing(path):
     data = coco()
     del data['images'][1]['height'], data['images'][1]['width']
-    with pytest.raises(ValueError, match='images without height, width: 2'):
+    with pytest.raises(ValueError, match='images without width, height: 2'):
         check_annotation_file(write(path, data), K)
 
 
@@ -187,7 +189,120 @@ def test_missing_image(path, tmp_path, folder):
         check_annotation_file(write(path, data), K, str(tmp_path))
 
 
+@pytest.mark.parametrize('value', ['frame_0001', '7', None, 1.0, True, [1], 2**70])
+@pytest.mark.parametrize(('part', 'name'), [('images', 'id'), ('annotations', 'id'), ('annotations', 'image_id'),
+                                            ('annotations', 'category_id'), ('categories', 'id')])  # fmt: skip
+def test_ids_are_whole_numbers(path, part, name, value):
+    data = coco()
+    data[part][0][name] = value
+    with pytest.raises(ValueError, match=f'has the {name} .*; give a whole number'):
+        check_annotation_file(write(path, data), K)
+
+
+@pytest.mark.parametrize('part', ['images', 'annotations'])
+def test_ids_are_unique(path, part):
+    data = coco()
+    data[part][1]['id'] = data[part][0]['id']
+    with pytest.raises(ValueError, match=f'2 {part} have the id {data[part][0]["id"]}, of which only the last'):
+        check_annotation_file(write(path, data), K)
+
+
+@pytest.mark.parametrize('value', [None, '64', NAN, 0, -64, True, 1e308])
+@pytest.mark.parametrize('name', ['width', 'height'])
+def test_sizes_are_positive_numbers(path, name, value):
+    data = coco()
+    data['images'][1][name] = value
+    with pytest.raises(ValueError, match=f"image 2 has the {name} .*; give the image's {name} in pixels"):
+        check_annotation_file(write(path, data), K)
+
+
+@pytest.mark.parametrize(
+    ('fields', 'match'),
+    [
+        (dict(category_id=2), 'has category 2, which is not listed; remove it or add'),
+        (dict(bbox=[1, 2, -3, 4]), r'has the bbox \[1, 2, -3, 4\] of negative size'),
+        (dict(bbox=[1, 2, 1e200, 4]), r'has 1e\+200 in its bbox, beyond any image'),
+        (dict(keypoints=[1e308] + [5] * 50), r'in its keypoints'),
+        (dict(keypoints=[2e6, 5, 2] + [5, 5, 2] * 16), r'has 2e\+06 in its keypoints, beyond any image'),
+        (dict(iscrowd='0'), "has iscrowd '0'; give 0 or 1"),
+        (dict(iscrowd=2), 'has iscrowd 2; give 0 or 1'),
+        (dict(num_keypoints='17'), "has num_keypoints '17'; give the number"),
+        (dict(num_keypoints=0), 'has num_keypoints 0 but visible joints, so it would be ignored'),
+        (dict(area='400'), "has the area '400'; give a number of pixels"),
+    ],
+)
+def test_fields_that_would_fail_or_be_misread(path, fields, match):
+    with pytest.raises(ValueError, match=f'annotation 101 .*{match}'):
+        check_with(path, **fields)
+
+
+def test_num_keypoints_of_crowdpose_counts_visible_joints(path):
+    check_with(path, num_keypoints=0, keypoints=[5, 5, 1] * K)
+
+
+@pytest.mark.parametrize('missing', ['area', 'iscrowd', 'num_keypoints', 'segmentation'])
+def test_optional_fields(path, missing):
+    data = coco()
+    for ann in data['annotations']:
+        ann.pop(missing, None)
+    check_annotation_file(write(path, data), K, training=True)
+
+
+@pytest.mark.parametrize('part', ['images', 'annotations', 'categories'])
+@pytest.mark.parametrize('value', [None, {}, 5, [None], [[]]])
+def test_parts_are_lists_of_dicts(path, part, value):
+    with pytest.raises(ValueError, match=f'{path} has .*{part}'):
+        check_annotation_file(write(path, dict(coco(), **{part: value})), K)
+
+
+def test_deep_nesting(path):
+    with open(path, 'w') as file:
+        file.write('[' * 100_000 + ']' * 100_000)
+    with pytest.raises(ValueError, match='has lists nested too deeply'):
+        check_annotation_file(path, K)
+
+
+def test_annotations_in_a_pipe(path):
+    os.mkfifo(path)
+    with pytest.raises(ValueError, match='is a folder, a device or a pipe; name a JSON file'):
+        check_annotation_file(path, K)
+
+
+def test_the_joints_of_a_large_file_are_held_as_numbers_without_segmentations(path):
+    """A list of 51 numbers takes 1.7 kB, an array 0.5 kB; the check of 200,000 people has to fit into 400 MB."""
+    data = coco()
+    data['annotations'][0]['segmentation'] = [[1, 2, 3, 4, 5, 6]]
+    data['images'][0]['coco_url'] = 'http://'
+    read = read_annotation_file(write(path, data))
+    assert read['annotations'][0]['keypoints'].itemsize == 8 and 'segmentation' not in read['annotations'][0]
+    assert read['images'][0].keys() == {'id', 'file_name', 'width', 'height'}
+    assert read_annotation_file(path, whole=True) == data
+
+
 # check_config
+
+
+def test_joints_in_other_fields_are_read_as_by_the_class(path, tmp_path, data_set):
+    """COCO-WholeBody: 17 + 6 + 68 + 21 + 21 joints. Human-Art: 21 in a field of their own."""
+    data = coco()
+    parts = dict(foot_kpts=6, face_kpts=68, lefthand_kpts=21, righthand_kpts=21, keypoints_21=21)
+    for ann in data['annotations']:
+        ann.update({name: [5, 5, 2] * count for name, count in parts.items()}, segmentation=[], num_keypoints=17)
+    write(path, data)
+    for kind, number, field in (('CocoWholeBodyDataset', 133, 'face_kpts'), ('HumanArt21Dataset', 21, 'keypoints_21')):
+        cfg = config(dict(data_set, type=kind), num_keypoints=number)
+        check_config(cfg, training=True)
+        del data['annotations'][1][field]
+        write(path, data)
+        with pytest.raises(ValueError, match=f"annotation 101 cannot be read by {kind}: it has no '{field}'"):
+            check_config(cfg, training=True)
+        data['annotations'][1][field] = data['annotations'][0][field]
+        data['annotations'][2][field] = [5, 5, 2]
+        write(path, data)
+        with pytest.raises(ValueError, match=f'annotation 102 has .* but the model has {number}'):
+            check_config(cfg, training=True)
+        data['annotations'][2][field] = data['annotations'][0][field]
+        write(path, data)
 
 
 def dataset(path, tmp_path, **kwargs):
@@ -274,7 +389,7 @@ def test_only_data_that_will_be_read_is_checked(data_set):
 
 def test_test_files_without_annotations_pass_when_results_are_only_written(data_set):
     write(data_set['ann_file'], dict(images=coco()['images']))
-    evaluator = dict(type='CocoMetric', format_only=True)
+    evaluator = dict(type='CocoMetric', format_only=True, outfile_prefix='results')
     cfg = config(data_set, test_dataloader=dict(dataset=data_set), test_evaluator=evaluator)
     check_config(cfg, training=False)
 

@@ -143,7 +143,9 @@ def test_figures_and_counts_are_those_of_the_metrics(dumps, tmp_path):
 
 def test_duplicate_poses_are_removed_as_the_config_says(dumps):
     model = contender(dumps, 'rnn', test_evaluator__0__nms_mode='oks_nms', test_evaluator__0__nms_thr=0.5)
-    assert model.scoring == dict(nms_mode='oks_nms', nms_thr=0.5, score_mode='bbox', keypoint_score_thr=0.2)
+    assert model.scoring == dict(
+        nms_mode='oks_nms', nms_thr=0.5, score_mode='bbox', keypoint_score_thr=0.2, use_area=True
+    )
     line = open_dump(contender(dumps, 'rnn'), str(dumps / 'rnn.jsonl')).lines[0]
     twice = {key: [line[key][0]] * 2 for key in ('keypoints', 'keypoint_scores', 'bbox_scores')}
     meta, ann_file = model.build_dataset().metainfo, f'{dumps}/crowd/annotations/plain.json'

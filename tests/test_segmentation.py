@@ -6,7 +6,20 @@ import numpy as np
 import pytest
 import xtcocotools.mask as coco_mask
 from pycocotools import mask as rle
-from rectangle_people import HEIGHT, SIZE, WIDTH, as_text, compressed, polygon, rectangle, uncompressed
+from rectangle_people import (
+    BACKGROUND,
+    HEIGHT,
+    SIZE,
+    WIDTH,
+    as_text,
+    compressed,
+    load,
+    person,
+    polygon,
+    rectangle,
+    uncompressed,
+    write_coco,
+)
 
 from rnnpose_plugin.datasets.segmentation import are_numbers, run_lengths, to_rle, to_run_lists
 
@@ -39,3 +52,26 @@ def test_run_lengths_of_another_sum_are_refused(compressed):
         bad = [[-10, HEIGHT * WIDTH + 10], [HEIGHT * WIDTH + 1], []]
     for counts in bad:
         assert to_rle(dict(size=[HEIGHT, WIDTH], counts=counts), SIZE) is None
+
+
+ODD = [..., None, [], [[]], [[5, 5]], [[5, 5, 9, 9]], [5, 5, 20, 5, 20, 20], '', {}, [None], dict(size=[7, 7], counts=[49]),
+       [[-164.1, -221.8, 2.1e8, 3.5e8, 226.0, 236.6]], [[5, 5, 9, float('nan'), 9, 9]], dict(size=[7, 7], counts='x')]  # fmt: skip
+
+
+@pytest.mark.parametrize('v', [0, 2])
+@pytest.mark.parametrize('segmentation', ODD, ids=str)
+def test_any_segmentation_is_loaded_beside_whole_ones(tmp_path, segmentation, v):
+    """Also first and last in an image; only whole ones of people without joints are masked."""
+    fields = dict(segmentation=segmentation, num_keypoints=17 if v else 0)
+    odd = [person(number, 1, 50, 10, 24, 40, v=v, **fields) for number in (1, 4)]
+    if segmentation is ...:
+        odd = [{key: value for key, value in one.items() if key != 'segmentation'} for one in odd]
+    masked = person(3, 1, 0, 0, 24, 32, v=0, num_keypoints=0)
+    write_coco(tmp_path, [odd[0], person(2, 1, 20, 10, 24, 40), masked, odd[1]], {1: BACKGROUND})
+    steps = (dict(type='InstanceHeatmapMask', heatmap_size=(WIDTH // 4, HEIGHT // 4)),)
+    resize = dict(type='BottomupResize', input_size=(WIDTH, HEIGHT))
+    sample = load(tmp_path, resize, *steps)
+    assert sample['annotated_size'] == SIZE and len(sample['keypoints']) == 4
+    expected = np.ones((1, HEIGHT // 4, WIDTH // 4), bool)
+    expected[0, :8, :6] = False
+    np.testing.assert_array_equal(sample['heatmap_mask'], expected)

@@ -9,7 +9,16 @@ from rnnpose_plugin.datasets.subset import choose_clear_images, write_subset
 
 
 def annotation(i, image, joints=10, area=900, crowd=0):
-    return dict(id=i, image_id=image, num_keypoints=joints, area=area, iscrowd=crowd, category_id=1, keypoints=[1] * 51)
+    return dict(
+        id=i,
+        image_id=image,
+        num_keypoints=joints,
+        area=area,
+        iscrowd=crowd,
+        category_id=1,
+        bbox=[0, 0, 30, 30],
+        keypoints=[5, 5, 2] * joints + [0] * (51 - 3 * joints),
+    )
 
 
 @pytest.fixture
@@ -45,3 +54,15 @@ def test_the_subset_is_a_coco_file(file, tmp_path):
     write_subset(file, [2], tmp_path / 'new' / 'subset.json')
     coco = COCO(tmp_path / 'new' / 'subset.json')
     assert coco.getImgIds() == [2] and sorted(coco.getAnnIds()) == [3, 4]
+
+
+def test_fields_that_annotation_tools_leave_out_are_completed(file, tmp_path):
+    data = json.loads(file.read_text())
+    for person in data['annotations']:
+        if not person['iscrowd']:
+            del person['area'], person['iscrowd'], person['num_keypoints']
+    file.write_text(json.dumps(data))
+    assert sorted(choose_clear_images(file, 2)) == [1, 2]
+    write_subset(file, [2], tmp_path / 'subset.json')
+    for person in COCO(tmp_path / 'subset.json').loadAnns([3, 4]):
+        assert (person['area'], person['iscrowd'], person['num_keypoints']) == (0.53 * 900, 0, 10)

@@ -16,6 +16,7 @@ from rnnpose_plugin.datasets.subset import choose_clear_images, write_subset
 from rnnpose_plugin.runtime.check_data import check_annotation_file
 from rnnpose_plugin.runtime.errors import one_sentence_errors
 from rnnpose_plugin.runtime.launch import build_runner
+from rnnpose_plugin.runtime.output_files import refuse_overwriting
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -35,6 +36,7 @@ def prepare(args: argparse.Namespace) -> Config:
     """The config with all three data loaders on the chosen images."""
     check_annotation_file(args.annotations, 17, args.images, training=True)
     subset = Path(args.work_dir, 'subset.json').resolve()
+    refuse_overwriting([subset, Path(args.work_dir, 'overfit.json')], [args.annotations, args.config])
     write_subset(args.annotations, choose_clear_images(args.annotations, args.number), subset)
     cfg = Config.fromfile(args.config)
     cfg.work_dir, cfg.launcher = args.work_dir, 'none'
@@ -55,7 +57,7 @@ def main() -> None:
         Path(args.work_dir, 'overfit.json').write_text(json.dumps(metrics, indent=1))
         print(f'AP {ap:.3f}; people found/true {metrics["people/found"]}/{metrics["people/true"]}')
         if ap < args.least_ap or error > 0:
-            raise RuntimeError(
+            raise ValueError(
                 f'AP is {ap:.3f} (wanted {args.least_ap}) and the number of people is off by {error:g} per image; '
                 'the decoder did not overfit these images.'
             )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable
 from contextlib import redirect_stdout
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -21,14 +20,15 @@ from mmpose.registry import DATASETS, METRICS, MODELS
 from torch.nn import Module
 
 from rnnpose_plugin.engine.checkpoint_fit_hook import refuse_misfit, refuse_other_normalisation
+from rnnpose_plugin.runtime.check_evaluation import metrics_of
 from rnnpose_plugin.runtime.checkpoint_file import check_checkpoint_file
 from rnnpose_plugin.runtime.checks import check_config
 from rnnpose_plugin.runtime.launch import check_options, read_config
 
 # Settings that define the images and people of a data set.
 PLACE = ('type', 'data_root', 'ann_file', 'data_prefix', 'metainfo')
-# How a metric ranks poses and suppresses duplicates before the evaluation, with the defaults of MMPose.
-SCORING = dict(nms_mode='oks_nms', nms_thr=0.9, score_mode='bbox_keypoint', keypoint_score_thr=0.2)
+# How a metric ranks poses, suppresses duplicates and scales OKS, with the defaults of MMPose.
+SCORING = dict(nms_mode='oks_nms', nms_thr=0.9, score_mode='bbox_keypoint', keypoint_score_thr=0.2, use_area=True)
 
 
 @dataclass
@@ -40,7 +40,7 @@ class Contender:
         config (str): path of its config.
         checkpoint (str): path of its checkpoint.
         cfg (Config): the config with options and data merged.
-        scoring (dict): how the config's metric ranks poses and suppresses duplicates, keys of ``SCORING``.
+        scoring (dict): how the config's metric ranks poses, suppresses duplicates and scales OKS, keys of ``SCORING``.
     """
 
     name: str
@@ -147,8 +147,9 @@ def check_test_data(contender: Contender) -> None:
         contender (Contender): the model.
     """
     init_default_scope(contender.cfg.get('default_scope', 'mmpose'))
-    # Without the metrics: the comparison evaluates with the annotation file of the data set.
-    check_config(Config(dict(contender.cfg.to_dict(), test_evaluator=None)), training=False)
+    # In place of the config's metrics: the comparison evaluates with the annotation file of the data set.
+    metric = dict(type='BottomupCocoMetric', use_area=contender.scoring['use_area'])
+    check_config(Config(dict(contender.cfg.to_dict(), test_evaluator=[metric])), training=False)
 
 
 def hash_of_file(path: str) -> str:
@@ -196,13 +197,9 @@ def _copy_place(dataset_cfg: dict, place: dict) -> None:
 
 def _scoring(cfg: Config) -> dict:
     """Settings of the first CocoMetric (or subclass) of the config."""
-    for metric in _as_list(cfg.get('test_evaluator')):
+    for metric in metrics_of(cfg.get('test_evaluator') or []):
         kind = metric.get('type')
         kind = METRICS.get(kind) if isinstance(kind, str) else kind
         if isinstance(kind, type) and issubclass(kind, METRICS.get('CocoMetric')):
             return {key: metric.get(key, default) for key, default in SCORING.items()}
     return dict(SCORING)
-
-
-def _as_list(value: dict | Iterable[dict] | None) -> list[dict]:
-    return [] if value is None else [value] if isinstance(value, dict) else list(value)

@@ -24,6 +24,7 @@ REQUIRED = {
     'input_size': "set input_size of BottomupResize and of the head's codec",
     'resize': 'set resize_mode, size_factor and use_udp of BottomupResize',
     'flip': 'set model.test_cfg.flip_test',
+    'use_area': 'set use_area of the CocoMetric',
     'scales': 'set model.test_cfg.multiscale_test and aug_scales of BottomupResize',
 }
 NONE = 'none'
@@ -67,6 +68,7 @@ def required_facts(first: Contender, second: Contender) -> list[Fact]:
         annotations,
         _images(first, second),
         *(_fact(name, *(view[key] for view in views), key) for key, name in names.items()),
+        _fact('scale of OKS', *(_scale(contender.scoring) for contender in (first, second)), 'use_area'),
     ]
 
 
@@ -256,6 +258,10 @@ def _first_of(model: Module, *names: str) -> str:
 def _nms(scoring: dict) -> str:
     mode = scoring['nms_mode']
     return mode if mode == 'none' else f'{mode} at {scoring["nms_thr"]:g}'
+
+
+def _scale(scoring: dict) -> str:
+    return 'annotated area' if scoring['use_area'] else '0.53 of the box'
 
 
 def _score(scoring: dict) -> str:

@@ -187,7 +187,7 @@ def predict(contender: Contender, dump: PredictionDump) -> None:
 
 
 def detections_of(contender: Contender, lines: Iterable[dict], metainfo: dict, ann_file: str) -> list[dict]:
-    """Poses in COCO's format, ranked and without duplicates, by MMPose's CocoMetric with the model's settings.
+    """Poses in COCO's format, ranked and without duplicates, by BottomupCocoMetric with the model's settings.
 
     Args:
         contender (Contender): the model.
@@ -202,7 +202,7 @@ def detections_of(contender: Contender, lines: Iterable[dict], metainfo: dict, a
         prefix = os.path.join(folder, 'poses')
         settings = dict(contender.scoring, ann_file=ann_file, format_only=True, outfile_prefix=prefix)
         with redirect_stdout(None):  # pycocotools prints
-            metric = METRICS.build(dict(settings, type='CocoMetric'))
+            metric = METRICS.build(dict(settings, type='BottomupCocoMetric'))
         metric.dataset_meta = metainfo
         metric.process({}, [_as_sample(line, metainfo['num_keypoints']) for line in lines])
         metric.compute_metrics(metric.results)

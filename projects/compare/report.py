@@ -55,7 +55,7 @@ class Results:
         self.contender, self.dump = contender, dump
         ann_file = annotation_file(contender)
         self.metainfo = contender.build_dataset(lazy_init=True, pipeline=[]).metainfo
-        self.truth = read_truth(ann_file, dump.image_ids)
+        self.truth = read_truth(ann_file, dump.image_ids, contender.scoring['use_area'])
         self.people = people_by_image(self.truth)
         self.detections = detections_of(contender, dump.lines, self.metainfo, ann_file)
         self.poses = defaultdict(list)

@@ -26,8 +26,10 @@ from rnnpose_plugin.datasets.keypoint_file import (
     counts_text,
     read_keypoint_file,
     usable_categories,
+    usable_images,
 )
 from rnnpose_plugin.datasets.occlusion import LabelledImage, Occlusion, OcclusionSettings, occlude
+from rnnpose_plugin.runtime.output_files import refuse_overwriting
 from rnnpose_plugin.runtime.progress import track
 
 MIN_KEYPOINTS = 5  # labelled joints of a target and visible ones of a donor; fewer hardly define a pose
@@ -72,9 +74,8 @@ def write_occluded_set(
         Path of the JSON file.
 
     Raises:
-        ValueError: If an argument is out of range, the output would overwrite the images that are read, the file is not
-            a COCO file, or it has too few people for a pair.
-        RuntimeError: If no image has a pair of such an IoU.
+        ValueError: If an argument is out of range, the output would overwrite a file that is read, the file is not a
+            COCO file, it has too few people for a pair, or no image has a pair of such an IoU.
         OSError: If a file cannot be read or written.
     """
     settings = OcclusionSettings(iou, MIN_KEYPOINTS, max_tries=MAX_TRIES)
@@ -84,6 +85,9 @@ def write_occluded_set(
     if Path(out, 'images').resolve() == Path(images).resolve():
         raise ValueError(f'{Path(out, "images")} is the folder of the images that are read; write to another folder.')
     source = _read(annotations, images)
+    count = len(source.files) if count is None else count
+    targets = [Path(out, 'images', _name(number)) for number in range(1, count + 1)]
+    refuse_overwriting([_path(out), *targets], [annotations, *_listed(source.content, images)])
     written = dict(
         info=dict(description=f'Occlusions made of people of {Path(annotations).name}, seed {seed}', version='1'),
         licenses=source.content.get('licenses', []),
@@ -92,9 +96,8 @@ def write_occluded_set(
         categories=source.content['categories'],
     )
     path = _prepare(Path(out))
-    count = len(source.files) if count is None else count
     for image_id, occlusion in track(_draw(source, settings, count, seed), 'images', count):
-        name = f'{len(written["images"]) + 1:06d}.jpg'
+        name = _name(len(written['images']) + 1)
         _save_image(Path(out, 'images', name), occlusion.image)
         _add(written, name, Path(source.files[image_id][0]).name, occlusion)
     path.write_text(json.dumps(written, separators=(',', ':')), encoding='ascii')
@@ -118,7 +121,9 @@ def mirrored_joints(category: dict) -> list[int] | None:
     Returns:
         K indices; None without names, or if a left joint has no right one.
     """
-    names = category.get('keypoints') or []
+    names = category.get('keypoints')
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return None
     partners = [_partner(name) for name in names]
     return [names.index(partner) for partner in partners] if names and set(partners) == set(names) else None
 
@@ -128,9 +133,22 @@ def _partner(name: str) -> str:
     return name.replace(left, right) if left in name else name.replace(right, left)
 
 
+def _path(out: str | Path) -> Path:
+    return Path(out, 'annotations', 'occluded.json')
+
+
+def _name(number: int) -> str:
+    return f'{number:06d}.jpg'
+
+
+def _listed(content: dict, images: str) -> list[Path]:
+    """All image files of the annotation file."""
+    return [Path(images, image['file_name']) for image in usable_images(content).values()]
+
+
 def _prepare(out: Path) -> Path:
     """Create the folders and return the path of the JSON file."""
-    path = out / 'annotations' / 'occluded.json'
+    path = _path(out)
     for folder in (out / 'images', path.parent):
         folder.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
@@ -163,7 +181,7 @@ def _draw(source: _Source, settings: OcclusionSettings, count: int, seed: int) -
     while made < count:
         if failed == len(order):
             least, greatest = settings.iou
-            raise RuntimeError(
+            raise ValueError(
                 f'none of {failed} images has a pair of boxes with an IoU of {least:g} to {greatest:g}; '
                 'widen --iou or use a file with more people.'
             )

@@ -1,5 +1,6 @@
 """Transforms for MMPose's COCO-style data sets."""
 
+from . import grouping  # noqa: F401
 from .copy_paste import CopyPasteOcclusion
 from .heatmap_mask import InstanceHeatmapMask
 from .loading import LoadPoseImage

@@ -6,13 +6,16 @@ import xtcocotools.mask as coco_mask
 from mmpose.datasets.transforms import BottomupGetHeatmapMask
 from mmpose.registry import TRANSFORMS
 
+from .segmentation import to_rle
+
 
 @TRANSFORMS.register_module()
 class InstanceHeatmapMask(BottomupGetHeatmapMask):
     """The mask of the heatmap loss: False in crowd regions and on people without joints.
 
     MMPose's transform takes its size from ``heatmaps`` among the targets, which the data loader does not produce here,
-    and it skips every segmentation that is not a list: COCO's crowd regions, which are RLE dicts.
+    and it skips every segmentation that is not a list: COCO's crowd regions, which are RLE dicts. A segmentation that
+    is malformed or of another image size (``segmentation.to_rle``) masks nothing.
 
     Args:
         heatmap_size (tuple[int, int]): [W, H] in cells.
@@ -25,12 +28,12 @@ class InstanceHeatmapMask(BottomupGetHeatmapMask):
         self.heatmap_size = tuple(heatmap_size)
 
     def _segs_to_mask(self, segs: list, img_shape: tuple[int, int]) -> np.ndarray:
-        mask = super()._segs_to_mask(segs, img_shape)
-        for seg in segs:
-            if isinstance(seg, dict):
-                rle = coco_mask.frPyObjects(seg, *img_shape) if isinstance(seg['counts'], list) else seg
-                mask = np.maximum(mask, coco_mask.decode(rle))
-        return mask
+        parts = []
+        for seg in segs:  # CopyPasteOcclusion puts an RLE into a list
+            parts += seg if isinstance(seg, list) and seg and isinstance(seg[0], dict) else [seg]
+        rles = [rle for part in parts if (rle := to_rle(part, tuple(img_shape))) is not None]
+        mask = coco_mask.decode(coco_mask.merge(rles)) if rles else np.zeros(img_shape, np.uint8)
+        return np.ascontiguousarray(mask)  # the flip is in place
 
     def transform(self, results: dict) -> dict:
         """Add ``heatmap_mask``.

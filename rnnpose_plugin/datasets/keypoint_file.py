@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import os
 from collections import Counter
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from .segmentation import are_numbers
 
@@ -23,6 +26,40 @@ class People(NamedTuple):
     unlabelled: Counter
 
 
+def read_json(path: str, hook: Callable[[dict], Any] | None = None) -> Any:
+    """Read an annotation file.
+
+    Args:
+        path (str): the JSON file.
+        hook (Callable, optional): replaces each dict. Defaults to None.
+
+    Returns:
+        Any: its content.
+
+    Raises:
+        FileNotFoundError: if it does not exist.
+        ValueError: if it is no ordinary file, not valid JSON, or nested too deeply.
+    """
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise ValueError(f'annotation file {path} is a folder, a device or a pipe; name a JSON file')
+    collecting = gc.isenabled()
+    gc.disable()  # it would search the growing content again and again, for a third of the time
+    try:
+        with open(path, encoding='utf-8') as file:
+            return json.load(file, object_hook=hook)
+    except FileNotFoundError:
+        raise FileNotFoundError(f'annotation file {path} does not exist; check data_root and ann_file') from None
+    except ValueError as error:  # not JSON, or not text
+        raise ValueError(
+            f'annotation file {path} is not valid JSON ({error}), perhaps cut off; download it again'
+        ) from None
+    except RecursionError:
+        raise ValueError(f'annotation file {path} has lists nested too deeply; give a COCO keypoint file') from None
+    finally:
+        if collecting:
+            gc.enable()
+
+
 def read_keypoint_file(path: str) -> dict:
     """Read a COCO file.
 
@@ -36,14 +73,7 @@ def read_keypoint_file(path: str) -> dict:
         FileNotFoundError: if it does not exist.
         ValueError: if it is not valid JSON or lacks one of the three.
     """
-    wanted = ('annotations', 'categories', 'images')
-    try:
-        with open(path, encoding='utf-8') as file:
-            content = json.load(file)
-    except FileNotFoundError:
-        raise FileNotFoundError(f'annotation file {path} does not exist; give a COCO keypoint file.') from None
-    except ValueError as error:
-        raise ValueError(f'annotation file {path} is not valid JSON ({error}); download it again.') from None
+    wanted, content = ('annotations', 'categories', 'images'), read_json(path)
     if not isinstance(content, dict) or not all(isinstance(content.get(part), list) for part in wanted):
         raise ValueError(f'annotation file {path} lacks one of {", ".join(wanted)}; give a COCO keypoint file.')
     return content

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+from typing import NamedTuple
 
 import mmcv
 import mmengine.fileio as fileio
@@ -13,14 +15,19 @@ from PIL import Image
 
 # First bytes and last bytes of a whole file: JPEG, PNG.
 MARKS = ((b'\xff\xd8', b'\xff\xd9'), (b'\x89PNG', b'IEND\xaeB`\x82'))
+ORIENTATION = 0x0112  # EXIF; from 5 on width and height are exchanged
+MOST_PIXELS = 2 * Image.MAX_IMAGE_PIXELS  # 179 million: Pillow opens no larger image
 
 
 @TRANSFORMS.register_module()
 class LoadPoseImage(LoadImage):
-    """MMPose's ``LoadImage`` with a one-sentence error for a missing, undecodable or cut-off image.
+    """MMPose's ``LoadImage`` with a one-sentence error for a missing, undecodable, cut-off or gigantic image.
 
     Depending on its version, OpenCV returns a cut-off image with the missing part in grey, or None. A JPEG or PNG that
     does not end with its end mark is therefore decoded once more by Pillow, which refuses incomplete files.
+
+    MMPose rotates images as their EXIF data say. Here an image is left as stored if only then its size is the annotated
+    one; an image that has another size either way is refused.
     All arguments are those of ``LoadImage``.
     """
 
@@ -28,16 +35,21 @@ class LoadPoseImage(LoadImage):
         """Read ``results['img_path']`` unless the image is loaded already.
 
         Args:
-            results (dict): The result dict.
+            results (dict): The result dict; optionally with ``annotated_size`` (height, width).
 
         Returns:
             dict | None: The result dict with ``img``, ``img_shape`` and ``ori_shape``; None for an unreadable image
             with ``ignore_empty``.
+
+        Raises:
+            FileNotFoundError: for a missing image.
+            ValueError: for one that cannot be decoded, or has another size than annotated.
         """
         if 'img' in results:
             return super().transform(results)
+        size = results.get('annotated_size') or (None, None)
         try:
-            image = self._read(results['img_path'])
+            image = self._read(results['img_path'], None if None in size else tuple(size))
         except (OSError, ValueError):
             if self.ignore_empty:
                 return None
@@ -46,19 +58,97 @@ class LoadPoseImage(LoadImage):
         results['img_shape'] = results['ori_shape'] = image.shape[:2]
         return results
 
-    def _read(self, path: str) -> np.ndarray:
-        try:
-            data = fileio.get(path, backend_args=self.backend_args)
-        except FileNotFoundError:
-            raise FileNotFoundError(f'image {path} does not exist; check data_root and data_prefix') from None
+    def _read(self, path: str, size: tuple[int, int] | None) -> np.ndarray:
+        data = self._bytes(path)
+        header = read_header(io.BytesIO(data), path)
+        if header and size and size not in (header.shown, header.stored):
+            refuse_size(path, header.shown, size)
         if is_cut_off(data):
             raise ValueError(f'image {path} is cut off after {len(data)} bytes; fetch it again')
-        image = mmcv.imfrombytes(data, flag=self.color_type, backend=self.imdecode_backend) if data else None
+        image = self._decode(data, self.color_type)
         if image is None:
             raise ValueError(
                 f'image {path} cannot be decoded ({len(data)} bytes); replace it or take it out of the annotation file'
             )
+        if size and image.shape[:2] != size and self.color_type in ('color', 'grayscale'):
+            image = self._decode(data, f'{self.color_type}_ignore_orientation')
+        if size and image.shape[:2] != size:
+            refuse_size(path, image.shape[:2], size)
         return image
+
+    def _bytes(self, path: str) -> bytes:
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise ValueError(f'image {path} is a folder, a device or a pipe; name an image file')
+        try:
+            return fileio.get(path, backend_args=self.backend_args)
+        except FileNotFoundError:
+            raise FileNotFoundError(f'image {path} does not exist; check data_root and data_prefix') from None
+
+    def _decode(self, data: bytes, flag: str) -> np.ndarray | None:
+        return mmcv.imfrombytes(data, flag=flag, backend=self.imdecode_backend) if data else None
+
+
+class Header(NamedTuple):
+    """The size of an image without its pixels.
+
+    Args:
+        stored: Height and width as stored.
+        shown: Height and width after the rotation that its EXIF data ask for.
+        turned: Whether they ask for one.
+    """
+
+    stored: tuple[int, int]
+    shown: tuple[int, int]
+    turned: bool
+
+
+def read_header(source: str | io.BytesIO, path: str = '') -> Header | None:
+    """Read the size of an image.
+
+    Args:
+        source (str | io.BytesIO): Path or content of the file.
+        path (str): Its path, where that is not the source. Defaults to ''.
+
+    Returns:
+        Header | None: None for a file that Pillow does not know.
+
+    Raises:
+        ValueError: for more pixels than ``MOST_PIXELS``, which a small file may claim.
+    """
+    try:
+        with Image.open(source) as image:
+            width, height = image.size
+            # Pillow decodes a whole PNG to find EXIF data behind its pixels.
+            has_exif = image.format != 'PNG' or 'exif' in image.info
+            orientation = image.getexif().get(ORIENTATION, 1) if has_exif else 1
+    except Image.DecompressionBombError:
+        raise ValueError(
+            f'image {path or source} has more than {MOST_PIXELS // 10**6} million pixels; scale it and its annotations '
+            'down'
+        ) from None
+    except Exception:  # what Pillow raises depends on the format; OpenCV may know others
+        return None
+    shown = (width, height) if orientation in (5, 6, 7, 8) else (height, width)
+    return Header((height, width), shown, orientation in range(2, 9))
+
+
+def refuse_size(path: str, size: tuple[int, int], annotated: tuple[int, int]) -> None:
+    """Raise the error for an image of another size than annotated.
+
+    Args:
+        path (str): Of the image.
+        size (tuple[int, int]): Its height and width, pixels.
+        annotated (tuple[int, int]): Those of the annotation file.
+
+    Raises:
+        ValueError: always.
+    """
+    swapped = tuple(size) == tuple(annotated)[::-1]
+    cure = 'correct its width and height, which are exchanged' if swapped else 'correct it or fetch the image again'
+    raise ValueError(
+        f'image {path} has {size[0]} x {size[1]} pixels (height x width) but the annotation file says '
+        f'{annotated[0]} x {annotated[1]}; {cure}'
+    )
 
 
 def is_cut_off(data: bytes) -> bool:

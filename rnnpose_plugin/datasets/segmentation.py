@@ -23,6 +23,22 @@ def are_numbers(values: object) -> bool:
     )
 
 
+def usable_segmentation(segmentation: list | dict | None) -> list | dict:
+    """The part of a segmentation that masks can be made of.
+
+    Args:
+        segmentation: A value of a JSON file.
+
+    Returns:
+        An RLE as it is, or the polygons of at least three points within 1e6 pixels; [] if there is none.
+    """
+    if isinstance(segmentation, dict):
+        return segmentation
+    # Two points have no area, and the C code would read four numbers as a box.
+    polygons = segmentation if isinstance(segmentation, list) else []
+    return [polygon for polygon in polygons if are_numbers(polygon) and len(polygon) >= 6 and len(polygon) % 2 == 0]
+
+
 def to_rle(segmentation: list | dict | None, size: tuple[int, int]) -> dict | None:
     """A COCO segmentation as one compressed RLE.
 
@@ -40,13 +56,11 @@ def to_rle(segmentation: list | dict | None, size: tuple[int, int]) -> dict | No
             return None
         runs = counts if isinstance(counts, list) else run_lengths(counts)
         # The C code does not check the counts and would write past its buffer.
-        fit = all(isinstance(run, int) and run >= 0 for run in runs) and sum(runs) == height * width
+        fit = all(type(run) is int and run >= 0 for run in runs) and sum(runs) == height * width
         if not fit:
             return None
         return coco_mask.frPyObjects(segmentation, height, width) if isinstance(counts, list) else segmentation
-    # Two points have no area, and the C code would read four numbers as a box.
-    polygons = segmentation if isinstance(segmentation, list) else []
-    polygons = [polygon for polygon in polygons if are_numbers(polygon) and len(polygon) >= 6 and len(polygon) % 2 == 0]
+    polygons = usable_segmentation(segmentation)
     return coco_mask.merge(coco_mask.frPyObjects(polygons, height, width)) if polygons else None
 
 

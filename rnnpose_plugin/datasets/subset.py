@@ -6,6 +6,8 @@ import json
 from collections import defaultdict
 from pathlib import Path
 
+from .keypoint_file import check_people, count_joints, read_keypoint_file, usable_images
+
 
 def choose_clear_images(annotations: str, number: int) -> list[int]:
     """Images of 2 to 4 people, each with at least 5 labelled joints, and without crowd regions.
@@ -22,15 +24,15 @@ def choose_clear_images(annotations: str, number: int) -> list[int]:
     Raises:
         ValueError: if the file has fewer of them.
     """
-    data = json.loads(Path(annotations).read_text())
+    data = read_keypoint_file(annotations)
     people = defaultdict(list)
-    for annotation in data['annotations']:
+    for annotation in check_people(data).usable:  # completed, for files without area, iscrowd or num_keypoints
         people[annotation['image_id']].append(annotation)
-    sides = {image['id']: max(image['width'], image['height']) for image in data['images']}
+    sides = {number: max(image['width'], image['height']) for number, image in usable_images(data).items()}
     sizes = {
         image: min(person['area'] ** 0.5 for person in group) / sides[image]
         for image, group in people.items()
-        if 2 <= len(group) <= 4 and all(p['num_keypoints'] >= 5 and not p['iscrowd'] for p in group)
+        if 2 <= len(group) <= 4 and all(count_joints(p) >= 5 and not p['iscrowd'] for p in group)
     }
     if len(sizes) < number:
         raise ValueError(
@@ -41,15 +43,15 @@ def choose_clear_images(annotations: str, number: int) -> list[int]:
 
 
 def write_subset(annotations: str, image_ids: list[int], out: Path) -> None:
-    """Write the chosen images and their annotations.
+    """Write the chosen images and their annotations, completed as by ``keypoint_file.check_people``.
 
     Args:
         annotations (str): a COCO file.
         image_ids (list[int]): of the images to keep.
         out (Path): the JSON to write; its folder is created.
     """
-    data = json.loads(Path(annotations).read_text())
+    data = read_keypoint_file(annotations)
     data['images'] = [image for image in data['images'] if image['id'] in image_ids]
-    data['annotations'] = [a for a in data['annotations'] if a['image_id'] in image_ids]
+    data['annotations'] = [a for a in check_people(data).usable if a['image_id'] in image_ids]
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(data))

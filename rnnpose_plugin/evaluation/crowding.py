@@ -23,6 +23,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from scipy.optimize import linear_sum_assignment
 
+from .truth import clean_truth, is_person
+
 # A person's crowding is the highest IoU of its box with another person's box in the image. A band includes its upper
 # end. OCHuman's "moderate" and "hard" are the last two.
 BAND_ENDS = (0.3, 0.5, 0.75, 1.0)
@@ -30,40 +32,22 @@ BANDS = ('0-0.3', '0.3-0.5', '0.5-0.75', '0.75-1')
 FIGURES = ('AP', 'AP50', 'AP75', 'AP(M)', 'AP(L)', 'AR', 'AR50', 'AR75', 'AR(M)', 'AR(L)')
 
 
-def is_person(annotation: dict) -> bool:
-    """Whether an annotation is a person to detect: with a labelled joint, and not a crowd region.
-
-    Args:
-        annotation (dict): COCO's.
-
-    Returns:
-        bool: True for a person.
-    """
-    return not annotation.get('iscrowd', 0) and any(v > 0 for v in annotation.get('keypoints', ())[2::3])
-
-
-def read_truth(path: str, image_ids: Iterable[int]) -> dict:
+def read_truth(path: str, image_ids: Iterable[int], use_area: bool = True) -> dict:
     """The part of an annotation file for some images.
 
     Args:
         path (str): COCO's JSON.
         image_ids (Iterable[int]): of the images.
+        use_area (bool): as in CocoMetric. Defaults to True.
 
     Returns:
-        dict: ``images``, ``annotations`` and ``categories``. Fields that COCO's evaluation reads and other data sets
-        lack are added: ``num_keypoints``; ``area`` as 0.53 of the box, as in MMPose; unlabelled joints for people
-        without ``keypoints``, who crowd others and are ignored like all people without a labelled joint.
+        dict: from :func:`~rnnpose_plugin.evaluation.truth.clean_truth`. People without ``keypoints`` crowd others.
     """
-    content, wanted = json.loads(Path(path).read_text(encoding='utf-8')), set(image_ids)
-    annotations = [dict(a) for a in content['annotations'] if a['image_id'] in wanted]
-    length = max((len(a['keypoints']) for a in content['annotations'] if 'keypoints' in a), default=0)
-    for annotation in annotations:
-        annotation.setdefault('keypoints', [0] * length)
-        annotation.setdefault('iscrowd', 0)
-        annotation.setdefault('num_keypoints', sum(v > 0 for v in annotation['keypoints'][2::3]))
-        annotation.setdefault('area', 0.53 * annotation['bbox'][2] * annotation['bbox'][3])
-    images = [image for image in content['images'] if image['id'] in wanted]
-    return dict(images=images, annotations=annotations, categories=content['categories'])
+    content = json.loads(Path(path).read_text(encoding='utf-8'))
+    truth = clean_truth(content, set(image_ids), use_area)
+    for person in truth['annotations']:  # pycocotools ignores people by this field alone, xtcocotools by their joints
+        person['num_keypoints'] = sum(v > 0 for v in person['keypoints'][2::3])
+    return truth
 
 
 def highest_ious(boxes: np.ndarray) -> np.ndarray:
@@ -144,7 +128,9 @@ def coco_figures(
         dict[str, float | None]: ``FIGURES`` in [0, 1]; None without people to detect.
     """
     with redirect_stdout(io.StringIO()):
-        coco = _as_coco(dict(truth, annotations=[dict(annotation) for annotation in truth['annotations']]))
+        # COCOeval takes id 0 for "unmatched".
+        people = [dict(annotation, id=i) for i, annotation in enumerate(truth['annotations'], start=1)]
+        coco = _as_coco(dict(truth, annotations=people))
         # loadRes cannot read an empty list.
         empty = dict(truth, annotations=[])
         found = coco.loadRes([dict(d) for d in detections]) if detections else _as_coco(empty)

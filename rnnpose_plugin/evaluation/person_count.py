@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from mmengine.evaluator import BaseMetric
 from mmpose.registry import METRICS
 
-from .crowding import is_person
+from .truth import is_person
 
 
 @METRICS.register_module()

@@ -11,6 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from .output_files import refuse_overwriting
+
+UNFINISHED = '.unfinished'  # name of a file that is being written
+
 
 def check_checkpoint_file(path: str) -> None:
     """Refuse a checkpoint that is missing, cut off, damaged or no checkpoint at all. URLs are not checked.
@@ -60,9 +64,7 @@ def check_output_file(option: str, path: str, suffix: str, sources: list[str]) -
         raise ValueError(f'{option} {path} has to end in {suffix}')
     if os.path.isdir(path):
         raise ValueError(f'{option} {path} is a folder; name a file to write')
-    for source in sources:
-        if os.path.realpath(path) == os.path.realpath(source):
-            raise ValueError(f'{option} {path} would be written over {source}, which is read; choose another name')
+    refuse_overwriting([path, f'{path}{UNFINISHED}'], sources)
 
 
 def check_output_folder(path: str) -> None:
@@ -93,7 +95,7 @@ def whole_file(path: str) -> Iterator[BinaryIO]:
     """
     target = os.path.realpath(path)
     in_place = os.path.exists(target) and not os.path.isfile(target)  # such as /dev/stdout
-    unfinished = target if in_place else f'{target}.unfinished'
+    unfinished = target if in_place else f'{target}{UNFINISHED}'
     try:
         with open(unfinished, 'wb') as file:
             yield file

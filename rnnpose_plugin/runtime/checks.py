@@ -1,4 +1,4 @@
-"""All checks before a run, in the order of their cost: settings, test-time views, annotation files and images.
+"""All checks before a run, in the order of their cost: settings, test-time views, annotation files and images, metrics.
 
 Each of them refuses what MMEngine and MMPose would report minutes into an epoch, in other words, or not at all.
 """
@@ -9,6 +9,7 @@ from mmengine.config import Config
 
 from .check_data import check_data
 from .check_engine import check_engine
+from .check_evaluation import check_evaluation
 from .check_settings import check_settings
 from .check_views import check_test_time_views
 
@@ -30,7 +31,7 @@ def check_run(cfg: Config, training: bool) -> None:
 
 
 def check_config(cfg: Config, training: bool) -> None:
-    """Check only the data of a run, and what their pipelines give the model.
+    """Check only the data of a run, what their pipelines give the model, and the metrics.
 
     Args:
         cfg (Config): The config.
@@ -42,3 +43,4 @@ def check_config(cfg: Config, training: bool) -> None:
     """
     check_test_time_views(cfg, ('val',) if training else ('test',))
     check_data(cfg, training)
+    check_evaluation(cfg, training)

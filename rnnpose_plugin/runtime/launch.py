@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import os
+import re
 from typing import Any
 
 from mmengine.config import Config, DictAction
@@ -27,6 +28,7 @@ RUNNER_EXTRAS = {
     'model_wrapper_cfg',
     'sync_bn',
 }
+EVALUATORS = ('val_evaluator', 'test_evaluator')
 
 
 def add_shared_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +54,7 @@ def read_config(path: str) -> Config:
         path (str): The file.
 
     Returns:
-        Config: The config.
+        Config: The config; an evaluator of one metric is a list of it.
 
     Raises:
         FileNotFoundError: if it, or a file it is built on, does not exist; the message names it.
@@ -60,10 +62,14 @@ def read_config(path: str) -> Config:
     if not os.path.isfile(path):
         raise FileNotFoundError(f'config {path!r} does not exist; check the path')
     try:
-        return Config.fromfile(path)
+        cfg = Config.fromfile(path)
     except FileNotFoundError as error:
         base = os.path.normpath(error.filename or str(error))
         raise FileNotFoundError(f'config {path} is built on {base}, which does not exist') from None
+    for name in EVALUATORS:
+        if cfg.get(name) and isinstance(cfg[name], dict) and 'metrics' not in cfg[name]:
+            cfg[name] = [cfg[name]]
+    return cfg
 
 
 def load_config(args: argparse.Namespace) -> Config:
@@ -111,6 +117,8 @@ def check_options(cfg: Config, options: dict[str, Any]) -> None:
             )
         if first not in read_by_runner:
             raise ValueError(f'--cfg-options {key}: {cfg.filename} has no setting {first!r}; check the spelling')
+        if first in EVALUATORS and isinstance(cfg.get(first), list) and not re.match(r'\w+(\.\d|$)', key):
+            key = key.replace(first, f'{first}.0', 1)  # merged by compat.merge_evaluators
         _check_parents(cfg, key)
 
 

@@ -31,7 +31,8 @@ def publish(source: str, target: str) -> dict[str, str | int]:
 
     Raises:
         FileNotFoundError: if the checkpoint or the folder of the file does not exist.
-        ValueError: if it is damaged or was not written by ``tools/train.py``, or float16 cannot hold a weight.
+        ValueError: if it is damaged or was not written by ``tools/train.py``, float16 cannot hold a weight, or the
+            target is the checkpoint.
     """
     check_output_file('OUT', target, '', [source])
     check_output_folder(target)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 
+import rnnpose_plugin  # noqa: F401  (first, as it names a library that does not load)
+
+# isort: split
 from mmengine import dump
 from mmengine.dist import is_main_process
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 
 import mmcv
 import mmengine.fileio as fileio
@@ -10,6 +11,8 @@ import numpy as np
 from mmpose.datasets.transforms import LoadImage
 from mmpose.registry import TRANSFORMS
 from PIL import Image
+
+from .given_image import as_bgr
 
 # First bytes and last bytes of a whole file: JPEG, PNG.
 MARKS = ((b'\xff\xd8', b'\xff\xd9'), (b'\x89PNG', b'IEND\xaeB`\x82'))
@@ -25,7 +28,7 @@ class LoadPoseImage(LoadImage):
     """
 
     def transform(self, results: dict) -> dict | None:
-        """Read ``results['img_path']`` unless the image is loaded already.
+        """Read ``results['img_path']`` unless the image is loaded already, as an array at inference.
 
         Args:
             results (dict): The result dict.
@@ -34,10 +37,13 @@ class LoadPoseImage(LoadImage):
             dict | None: The result dict with ``img``, ``img_shape`` and ``ori_shape``; None for an unreadable image
             with ``ignore_empty``.
         """
+        if isinstance(results.get('img'), os.PathLike):  # inference_bottomup takes only a str for a path
+            results['img_path'] = os.fspath(results.pop('img'))
         if 'img' in results:
-            return super().transform(results)
+            in_colour = self.color_type.startswith('color')
+            return super().transform(dict(results, img=as_bgr(results['img'])) if in_colour else results)
         try:
-            image = self._read(results['img_path'])
+            image = self._read(results['img_path'], annotated='img_id' in results)
         except (OSError, ValueError):
             if self.ignore_empty:
                 return None
@@ -46,18 +52,18 @@ class LoadPoseImage(LoadImage):
         results['img_shape'] = results['ori_shape'] = image.shape[:2]
         return results
 
-    def _read(self, path: str) -> np.ndarray:
+    def _read(self, path: str, annotated: bool) -> np.ndarray:
         try:
             data = fileio.get(path, backend_args=self.backend_args)
         except FileNotFoundError:
-            raise FileNotFoundError(f'image {path} does not exist; check data_root and data_prefix') from None
+            cure = 'check data_root and data_prefix' if annotated else 'check the path'
+            raise FileNotFoundError(f'image {path} does not exist; {cure}') from None
         if is_cut_off(data):
             raise ValueError(f'image {path} is cut off after {len(data)} bytes; fetch it again')
         image = mmcv.imfrombytes(data, flag=self.color_type, backend=self.imdecode_backend) if data else None
         if image is None:
-            raise ValueError(
-                f'image {path} cannot be decoded ({len(data)} bytes); replace it or take it out of the annotation file'
-            )
+            cure = 'replace it' + (' or take it out of the annotation file' if annotated else '')
+            raise ValueError(f'image {path} cannot be decoded ({len(data)} bytes); {cure}')
         return image
 
 

@@ -112,7 +112,7 @@ def load_image(path: str, size: tuple[int, int]) -> np.ndarray:
         FileNotFoundError: if the image does not exist.
         ValueError: if it cannot be decoded or has another size.
     """
-    image = LoadPoseImage()(dict(img_path=path, img_id=None))['img']  # of an annotation file
+    image = LoadPoseImage()(dict(img_path=path))['img']
     if image.shape[:2] != tuple(size):
         raise ValueError(
             f'image {path} has {image.shape[0]} x {image.shape[1]} pixels (height x width) but the annotation file '

@@ -43,7 +43,8 @@ class LoadPoseImage(LoadImage):
             in_colour = self.color_type.startswith('color')
             return super().transform(dict(results, img=as_bgr(results['img'])) if in_colour else results)
         try:
-            image = self._read(results['img_path'], annotated='img_id' in results)
+            # At inference the sample has the model's metainfo, but no image id.
+            image = self._read(results['img_path'], annotated='img_id' in results or 'dataset_name' not in results)
         except (OSError, ValueError):
             if self.ignore_empty:
                 return None

@@ -44,6 +44,11 @@ OTHER_SENTENCES = (
         'another process of this run has ended, and this one cannot go on alone; the first error of all tells why',
     ),
     (
+        r'height and width of values (\(.*?\)) is not consistent .*`PixelData` (\(.*?\))',
+        'heatmaps and heatmap_mask of a training image have different sizes (height, width), {0} and {1}; set the '
+        'heatmap_size of InstanceHeatmapMask to that of the codec',
+    ),
+    (
         r'Weights only load failed(?:.*GLOBAL (\S+))?',
         'the checkpoint holds Python objects ({0}) besides tensors, numbers and text, which may run code when loaded; '
         'give a file that tools/train.py or tools/publish.py wrote, or save its state_dict anew',

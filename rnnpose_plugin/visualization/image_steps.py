@@ -68,8 +68,8 @@ def first_test_images(config: str, number: int) -> list[str]:
     init_default_scope(cfg.get('default_scope', 'mmpose'))
     try:
         dataset = DATASETS.build(dict(cfg.test_dataloader.dataset, indices=number, pipeline=[]))
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f'{error.filename}, the test set of {config}, does not exist; name images') from None
+    except (AssertionError, FileNotFoundError) as error:
+        raise FileNotFoundError(f'the test set of {config} cannot be read ({error}); name images') from None
     return [dataset.get_data_info(i)['img_path'] for i in range(len(dataset))]
 
 

@@ -138,9 +138,8 @@ def test_a_stopped_command_says_how_to_resume(error, status, quiet, capsys):
 
 
 def test_a_full_disk_is_named_with_the_folder_and_other_errors_pass():
-    with pytest.raises(ValueError, match='no space left to write to work .*run the same command again to resume'):
-        with resumable('work'):
-            raise OSError(errno.ENOSPC, 'No space left on device')
+    with pytest.raises(ValueError, match='no space left to write to work .*again to resume'), resumable('work'):
+        raise OSError(errno.ENOSPC, 'No space left on device')
     with pytest.raises(FileNotFoundError), resumable('work'):
         raise FileNotFoundError
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -16,9 +17,13 @@ from typing import TextIO
 
 from mmengine.config import Config
 
+from rnnpose_plugin.runtime.errors import is_disk_full
+
 from .stage_progress import Progress
 
 POLL_SECONDS = 0.1
+LIBC = ctypes.CDLL(None)
+PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
 
 @dataclass
@@ -113,7 +118,7 @@ def _run(stage: Stage, folder: str, fresh: bool) -> float:
     command = [sys.executable, *stage.command, *(['--resume'] if interrupted else [])]
     begin, log = time.time(), Path(folder, f'{stage.name}.log')
     with log.open('a' if interrupted else 'w') as output:
-        status = _run_command(command, output, Progress(stage.name, log))
+        status = run_command(command, output, Progress(stage.name, log))
     if status:
         raise RuntimeError(
             f'{" ".join(stage.command)} ended with status {status}; its error is above, its output in {log}.'
@@ -122,16 +127,29 @@ def _run(stage: Stage, folder: str, fresh: bool) -> float:
     return time.time() - begin
 
 
-def _run_command(command: list[str], output: TextIO, progress: Progress) -> int:
+def run_command(command: list[str], output: TextIO | None = None, progress: Progress | None = None) -> int:
     """Run a command to its end, pass SIGTERM and SIGHUP on to it, and stop with it where one of them or Ctrl-C came.
 
     A terminal sends Ctrl-C to the command too. The other signals may reach this process alone. They are passed on
-    unchanged: a SIGINT in their place would be lost, as children of a shell without job control ignore it.
+    unchanged: a SIGINT in their place would be lost, as children of a shell without job control ignore it. SIGKILL of
+    this process reaches the command as SIGTERM, on Linux.
+
+    Args:
+        command (list[str]): program and arguments.
+        output (TextIO, optional): takes its stdout. Defaults to None, that of this process.
+        progress (Progress, optional): shown meanwhile. Defaults to None.
+
+    Returns:
+        int: its status, negative for a signal.
+
+    Raises:
+        KeyboardInterrupt: after Ctrl-C, once the command has ended.
+        SystemExit: after SIGTERM or SIGHUP, likewise, with status 128 + the signal's number.
     """
     # MMPose warns several times at every start; these lines would bury the progress.
     environment = dict(os.environ, PYTHONWARNINGS='ignore::UserWarning')
     with _recorded_signals() as received:
-        process = subprocess.Popen(command, stdout=output, env=environment)
+        process = subprocess.Popen(command, stdout=output, env=environment, preexec_fn=_end_with_parent)
         passed_on = 0
         try:
             while process.poll() is None:
@@ -139,14 +157,15 @@ def _run_command(command: list[str], output: TextIO, progress: Progress) -> int:
                     passed_on += 1
                     if number != signal.SIGINT:
                         process.send_signal(number)
-                if not received:
+                if progress and not received:  # after a SIGHUP there may be no terminal to print on
                     progress.update()
                 time.sleep(POLL_SECONDS)
         finally:  # no error here leaves the command running
             if process.poll() is None:
                 process.terminate()
                 process.wait()
-            progress.close()
+            if progress:
+                progress.close()
     if signal.SIGINT in received:
         raise KeyboardInterrupt
     if received:
@@ -156,6 +175,47 @@ def _run_command(command: list[str], output: TextIO, progress: Progress) -> int:
             )
         sys.exit(128 + received[0])
     return process.returncode
+
+
+def _end_with_parent() -> None:
+    """In the command's process: SIGTERM when the process that started it has ended, even by SIGKILL."""
+    if hasattr(LIBC, 'prctl'):
+        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+@contextmanager
+def resumable(folder: str, quiet: bool = False) -> Iterator[None]:
+    """For a command: after Ctrl-C, SIGTERM or SIGHUP say how to resume, and exit with 128 + the signal's number.
+
+    Inside :func:`one_sentence_errors`, which turns these signals into ``KeyboardInterrupt(number)``.
+
+    Args:
+        folder (str): that the command writes to.
+        quiet (bool): only exit, as the process that started this one says it. Defaults to False.
+
+    Raises:
+        ValueError: if no space is left.
+    """
+    try:
+        yield
+        return
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        raise ValueError(
+            f'no space left to write to {folder} (disk full, quota or file-size limit); free some and run the same '
+            'command again to resume'
+        ) from error
+    except KeyboardInterrupt as interrupt:
+        number = interrupt.args[0] if interrupt.args else signal.SIGINT
+    except SystemExit as end:  # of run_command
+        number = end.code - 128 if isinstance(end.code, int) else 0
+        if number not in (signal.SIGTERM, signal.SIGHUP):
+            raise
+    with suppress(OSError):  # after a SIGHUP there may be no terminal
+        if not quiet:
+            print('\nstopped; run the same command again to resume', file=sys.stderr, flush=True)
+    sys.exit(128 + number)
 
 
 @contextmanager

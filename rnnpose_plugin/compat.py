@@ -21,7 +21,11 @@ from typing import Any, Callable
 # Module to import -> lowest version. Named is the part of a package that fails: the compiled module of the published
 # xtcocotools wheel does not load next to numpy 2.
 REQUIREMENTS = {
+    'numpy': '',
     'torch': '2.1',
+    'cv2': '',
+    'PIL.Image': '',
+    'matplotlib.pyplot': '',
     'mmengine': '',
     'mmcv': '2.0',
     'mmpose': '1.3',
@@ -38,7 +42,7 @@ PIP_ARGUMENTS = {
     'torch': "'torch>=2.1'",
     'mmcv': "'mmcv-lite>=2.0,<2.2'",
     'mmpose': "--no-deps 'mmpose>=1.3'",  # its metadata asks for chumpy, which does not build (mmpose #3218)
-    'cv2': 'opencv-python',
+    'cv2': 'opencv-python-headless',
     'PIL': 'pillow',
     'yaml': 'pyyaml',
 }
@@ -54,7 +58,7 @@ def check_requirements() -> None:
     """Raises an ImportError of one sentence when a direct requirement is missing, too old or broken."""
     problems = missing_requirements()
     if problems:
-        raise ImportError(_sentence(problems))
+        raise _refusal(problems)
 
 
 def missing_requirements() -> list[str]:
@@ -68,7 +72,9 @@ def missing_requirements() -> list[str]:
     for module, minimum in REQUIREMENTS.items():
         error = _import_error(module)
         if error is not None:
-            problems.setdefault(_package_at_fault(module, error), _describe(module, error))
+            phrase = _describe(module, error)
+            if not any(_reason(error) in known for known in problems.values()):
+                problems.setdefault(_package_at_fault(module, error), phrase)
         elif minimum and _release(sys.modules[module].__version__) < _release(minimum):
             problems[module] = f'{module} {sys.modules[module].__version__} is older than {minimum} ({_cure(module)})'
     return list(problems.values())
@@ -82,7 +88,7 @@ def check_mmpose() -> None:
     for module in MMPOSE_PACKAGES:
         error = _import_error(module)
         if error is not None:
-            raise ImportError(_sentence([_describe(module, error)])) from error
+            raise _refusal([_describe(module, error)]) from error
 
 
 def apply() -> None:
@@ -309,21 +315,35 @@ def _package_at_fault(module: str, error: Exception) -> str:
 
 def _describe(module: str, error: Exception) -> str:
     if not _is_absence(error):
-        reason = str(error).strip().split('\n')[0].rstrip('.')
-        return f'{module} does not import ({type(error).__name__}: {reason})'
+        return f'{module} does not import ({_reason(error)})'
     user = '' if module.split('.')[0] == error.name else f', which {module} imports,'
     return f'{error.name}{user} is not installed ({_cure(error.name)})'
+
+
+def _reason(error: Exception) -> str:
+    return f'{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ""}'.rstrip('.')
 
 
 def _cure(package: str) -> str:
     return f'pip install {PIP_ARGUMENTS.get(package, package)}'
 
 
-def _sentence(problems: list[str]) -> str:
-    return (
+def _refusal(problems: list[str]) -> ImportError:
+    """An ImportError of one sentence, which a program that does not catch it prints without a traceback."""
+    refusal = ImportError(
         f'rnnpose_plugin needs a working MMPose 1.3, but {", ".join(problems)}; '
         '`make install` in its repository makes a working environment.'
     )
+    previous = sys.excepthook
+
+    def hook(kind: type, error: BaseException, trace: Any) -> None:
+        if error is not refusal or os.environ.get('RNNPOSE_TRACEBACK') == '1':
+            previous(kind, error, trace)
+        else:
+            print(f'error: {error}', file=sys.stderr)
+
+    sys.excepthook = hook
+    return refusal
 
 
 def _release(version: str) -> tuple[int, ...]:

@@ -50,6 +50,19 @@ def sample(people=2, mask=None, codec=CODEC):
     return data
 
 
+# What is refused.
+
+
+@pytest.mark.parametrize('kind', ['StackedAEHead', 'TrainableAEHead'])
+@pytest.mark.parametrize('order', [[], [0, 1, 2], [0, 1, 2, 3, 3], [0, 1, 2, 3, 5], [1, 2, 3, 4, 5], list(range(17))])
+def test_a_grouping_order_that_does_not_fit_is_refused_at_construction(kind, order):
+    with pytest.raises(ValueError) as error:
+        build(kind, decoder=dict(CODEC, decode_keypoint_order=order))
+    for part in (f'decode_keypoint_order={order}', f'num_keypoints={K}', '0 to 4, once'):
+        assert part in str(error.value)
+    build(kind, decoder=dict(CODEC, decode_keypoint_order=[4, 2, 0, 1, 3]))
+
+
 # The losses.
 
 

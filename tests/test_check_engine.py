@@ -70,6 +70,12 @@ def test_launcher_that_did_not_start_the_process(monkeypatch, launcher, environm
                 check_engine(config(launcher=launcher), training)
 
 
+@pytest.mark.parametrize('training', [True, False])
+def test_an_unknown_launcher(training):
+    with pytest.raises(ValueError, match="launcher='foo' is unknown; use none or one of pytorch, slurm, mpi"):
+        check_engine(config(launcher='foo'), training)
+
+
 @pytest.mark.parametrize(('launcher', 'environment'), [('none', {}), ('pytorch', TORCHRUN), ('slurm', SRUN)])
 def test_launcher_that_started_the_process(started_by, launcher, environment):
     started_by(environment)

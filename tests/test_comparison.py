@@ -2,8 +2,12 @@
 
 import importlib.util
 import json
+import os
 import shutil
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -27,7 +31,7 @@ from small_contenders import (
 from projects.compare.contender import check_test_data, load_contender
 from projects.compare.facts import Fact, other_facts, refuse_unequal, required_facts
 from projects.compare.plots import JudgedImage, _fitted, draw_disagreements, plot_counts
-from projects.compare.predictions import PredictionDump, Stopwatch, detections_of, open_dump, predict
+from projects.compare.predictions import PredictionDump, Stopwatch, detections_of, only_writer, open_dump, predict
 from projects.compare.report import Results, as_text, write_report
 
 TOOL = ROOT / 'tools' / 'compare.py'
@@ -231,6 +235,118 @@ def test_a_file_that_is_not_a_dump_is_refused(tmp_path):
     path.write_text(json.dumps(dict(config=['a.py', 'y'])) + '\n')
     with pytest.raises(ValueError, match=r'another config \(a.py, which has changed since\)'):
         PredictionDump(str(path), identity, [1])
+
+
+# One writer, and the end of a run.
+
+
+def test_reading_a_file_changes_nothing_and_appending_removes_a_line_that_was_cut_off(tmp_path):
+    path, identity = tmp_path / 'a.jsonl', dict(config=['a.py', 'x'])
+    dump = PredictionDump(str(path), identity, [1, 2, 3])
+    dump.append(dict(img_id=1, name='ä'))
+    whole = path.read_bytes()
+    path.write_bytes(whole + '{"img_id": 2, "name": "ä'.encode()[:-1])  # within a character
+    before = path.read_bytes()
+    dump = PredictionDump(str(path), identity, [1, 2, 3])
+    assert path.read_bytes() == before and [line['img_id'] for line in dump.lines] == [1]
+    dump.append(dict(img_id=2))
+    assert path.read_bytes() == whole + b'{"img_id": 2}\n'
+    assert len(PredictionDump(str(path), identity, [1, 2, 3]).lines) == 2
+
+
+HOLD = """
+import sys
+from projects.compare.predictions import only_writer
+with only_writer(sys.argv[1]):
+    print('held', flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_file_has_one_writer_in_all_processes(dumps, tmp_path, refused):
+    out = tmp_path / 'out'
+    out.mkdir()
+    path = out / 'predictions_b.jsonl'
+    shutil.copy(dumps / 'rnn.jsonl', path)
+    before = path.read_bytes()
+    other = subprocess.Popen([sys.executable, '-c', HOLD, path], cwd=ROOT, stdin=-1, stdout=-1)
+    assert other.stdout.readline() == b'held\n'
+    sentence = f'another process is writing to {path}; wait until it has ended, or give another --out'
+    for flag in ([], ['--fresh'], ['--only', 'b', '--limit', '7']):
+        if flag[:1] == ['--only']:
+            os.truncate(path, len(before) - 5)  # an image is left to do
+        assert sentence in refused('--out', str(out), *flag)
+    assert before.startswith(path.read_bytes()) and len(path.read_bytes()) == len(before) - 5
+    other.communicate()
+    with only_writer(path):
+        pass
+
+
+def children_of(pid):
+    return [int(child) for child in Path(f'/proc/{pid}/task/{pid}/children').read_text().split()]
+
+
+def is_running(pid):
+    status = Path(f'/proc/{pid}/stat')
+    return status.exists() and status.read_text().rpartition(')')[2].split()[0] != 'Z'  # dead, but not waited for
+
+
+@pytest.mark.skipif(not Path('/proc/self/task').exists(), reason='no /proc to find the process of a model in')
+@pytest.mark.parametrize('number', [signal.SIGHUP, signal.SIGKILL])
+def test_a_signal_to_the_command_ends_its_model_and_keeps_its_work(folder, tmp_path, number):
+    data = Path(shutil.copytree(folder / 'crowd', tmp_path / 'crowd'))
+    content = json.loads((data / 'annotations' / 'plain.json').read_text())
+    first = content['images'][0]
+    names = [f'copy_{i}.png' for i in range(1500)]
+    for name in names:
+        (data / 'plain' / name).symlink_to(data / 'plain' / first['file_name'])
+    content['images'] += [dict(first, id=100 + i, file_name=name) for i, name in enumerate(names)]
+    (data / 'annotations' / 'plain.json').write_text(json.dumps(content))
+    command = [word.replace(f'{folder}/crowd/', f'{data}/') for word in arguments(folder, '--out', tmp_path / 'out')]
+    environment = dict(os.environ, PYTHONWARNINGS='ignore', OMP_NUM_THREADS='1')
+    process = subprocess.Popen(
+        [sys.executable, str(TOOL), *command], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
+    )
+    dump = tmp_path / 'out' / 'predictions_a.jsonl'
+    while not dump.exists() or dump.read_bytes().count(b'\n') < 3:
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.1)
+    (child,) = children_of(process.pid)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=100)  # the model's process has stderr open too
+    time.sleep(0.5)
+    assert not is_running(child)
+    assert process.returncode == (-number if number == signal.SIGKILL else 128 + number)
+    if number != signal.SIGKILL:
+        assert errors.strip().endswith('stopped; run the same command again to resume')
+    lines = [json.loads(line) for line in dump.read_bytes().splitlines()]
+    ids = [line['img_id'] for line in lines[1:]]
+    assert 2 <= len(ids) < 1500 and ids == sorted(set(ids))
+    with only_writer(dump):  # nothing writes any more
+        pass
+
+
+def test_a_full_disk_keeps_the_images_before_it(dumps, tmp_path):
+    """A limit on the size of files stands for the disk's end; the last line may be cut off."""
+    size = len((dumps / 'ae.jsonl').read_bytes())
+    code = f"""
+import resource, runpy, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, ({size // 2}, {size // 2}))
+sys.argv = ['compare.py', *sys.argv[1:]]
+runpy.run_path({str(TOOL)!r}, run_name='__main__')
+"""
+    (tmp_path / 'out').mkdir()
+    command = [sys.executable, '-c', code, *arguments(dumps, '--out', tmp_path / 'out', '--only', 'a')]
+    environment = dict(os.environ, PYTHONWARNINGS='ignore', OMP_NUM_THREADS='1', PYTHONPATH=str(ROOT))
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith('error')]
+    assert done.returncode == 1
+    assert f'no space left to write to {tmp_path}/out' in line and 'run the same command again to resume' in line
+    lines = open_dump(contender(dumps, 'ae'), str(tmp_path / 'out' / 'predictions_a.jsonl')).lines
+    whole = open_dump(contender(dumps, 'ae'), str(dumps / 'ae.jsonl')).lines
+    assert 0 < len(lines) < 6
+    assert [without_times(line) for line in lines] == [without_times(line) for line in whole[: len(lines)]]
 
 
 # Reports.

@@ -439,6 +439,25 @@ def test_broken_package_is_named_with_its_error(tmp_path):
     assert 'but xtcocotools.mask does not import (ValueError: numpy.dtype size changed);' in message
 
 
+@pytest.mark.parametrize(
+    ('broken', 'line'),
+    [
+        ('cv2', "raise ImportError('libGL.so.1: cannot open shared object file')"),
+        ('mmengine', "raise RuntimeError('')"),
+    ],
+)
+@pytest.mark.parametrize('tool', ['train', 'compare'])
+def test_a_tool_names_a_library_that_does_not_load_without_a_traceback(tmp_path, broken, line, tool):
+    (tmp_path / f'{broken}.py').write_text(line)
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    run = subprocess.run([sys.executable, ROOT / 'tools' / f'{tool}.py', '--help'], capture_output=True, text=True,
+                         env={**os.environ, 'PYTHONPATH': path, 'PYTHONWARNINGS': 'ignore'})  # fmt: skip
+    (sentence,) = run.stderr.splitlines()
+    assert run.returncode == 1 and sentence.startswith('error: rnnpose_plugin needs a working MMPose 1.3, but ')
+    assert f'but {broken} does not import' in sentence and '`make install`' in sentence
+    assert sentence.count('libGL') == (broken == 'cv2')  # not again for each package that imports it
+
+
 # --- distributed runs without a GPU
 
 TWO_PROCESSES = (

@@ -70,6 +70,29 @@ def train_on_one_rank(rank, folder):
     end_cpu_process()
 
 
+def train_long(rank, folder, people):
+    distributed.init_process_group('gloo', init_method=f'file://{folder}/meet', rank=rank, world_size=len(people))
+    torch.set_num_threads(1)
+    model = DistributedDataParallel(Model())
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)
+    for step in range(200):
+        optimizer.zero_grad()
+        model(people[(rank + step) % len(people)]).backward()
+        optimizer.step()
+    torch.save(model.module.state_dict(), f'{folder}/{rank}.pt')
+    end_cpu_process()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('people', [(12, 1), (12, 1, 0)])
+def test_200_iterations_of_12_people_beside_1(tmp_path, people):
+    multiprocessing.spawn(train_long, (str(tmp_path), people), nprocs=len(people))
+    first, *others = (torch.load(tmp_path / f'{rank}.pt') for rank in range(len(people)))
+    for other in others:
+        for name, weight in first.items():
+            assert torch.equal(weight, other[name]) and weight.isfinite().all(), name
+
+
 def test_ranks_with_different_numbers_of_chunks(tmp_path):
     multiprocessing.spawn(train_on_one_rank, (str(tmp_path),), nprocs=2)
     joint = Model()

@@ -9,11 +9,14 @@ import re
 import signal
 import subprocess
 import sys
+from argparse import Namespace
 
 import pytest
 import torch
+from mmengine.structures import PixelData
 from torch.utils.data import DataLoader, Dataset
 
+from rnnpose_plugin.engine.interrupt_hook import WorkerInit
 from rnnpose_plugin.runtime.checkpoint_file import check_checkpoint_file, is_whole, last_good_checkpoint
 from rnnpose_plugin.runtime.errors import one_sentence_errors
 
@@ -129,6 +132,86 @@ def test_error_in_a_worker_loses_the_workers_traceback(error, sentence, capsys):
         list(DataLoader(Faulty(error), num_workers=1))
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert line.startswith(f'error: {sentence} (traceback')
+
+
+# Texts of torch that would mislead
+
+
+class Dying(Dataset):
+    """Its worker dies as for lack of shared memory, or is killed, or cannot send the batch."""
+
+    def __init__(self, how):
+        self.how = how
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        if isinstance(self.how, int):
+            os.kill(os.getpid(), self.how)
+        return (lambda: 0) if self.how == 'lambda' else Unsendable()
+
+
+class Unsendable:
+    def __reduce__(self):
+        raise RuntimeError(
+            'unable to allocate shared memory(shm) for file </torch_1_2_3>: No space left on device (28)'
+        )
+
+
+@pytest.mark.parametrize(
+    ('how', 'sentence'),
+    [
+        (int(signal.SIGBUS), 'a worker of the data loader .*shared memory'),
+        ('full', 'a worker of the data loader .* shared memory'),
+        (int(signal.SIGKILL), r'a worker of the data loader ended \((killed by signal: Killed|exited unexpectedly)\)'),
+        ('lambda', r'a worker of the data loader ended \('),
+    ],
+)
+def test_a_worker_that_dies_ends_the_run_in_one_sentence(how, sentence, capfd):
+    """Without WorkerInit the main process would wait forever for a batch that cannot be sent."""
+    loader = DataLoader(Dying(how), num_workers=1, collate_fn=list, worker_init_fn=WorkerInit(None), timeout=60)
+    with pytest.raises(SystemExit), one_sentence_errors():
+        list(loader)
+    err = capfd.readouterr().err
+    (line,) = [line for line in err.splitlines() if line.startswith('error')]
+    assert re.match(f'error: {sentence}.*num_workers=0', line), line
+    assert 'Traceback' not in err and ('pickle' in err) == (how == 'lambda')
+
+
+@pytest.mark.parametrize('zipped', [True, False])
+def test_torchs_advice_to_execute_a_checkpoint_is_not_passed_on(tmp_path, capsys, zipped):
+    path = tmp_path / 'objects.pth'
+    torch.save(dict(a=torch.zeros(1), b=Namespace()), path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(SystemExit), one_sentence_errors(str(tmp_path)):
+        torch.load(path, weights_only=True)
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith('error: the checkpoint holds Python objects (argparse.Namespace) besides tensors')
+    (saved,) = tmp_path.glob('error_*.log')
+    for text in (line, saved.read_text()):
+        assert not re.search(r'weights_only.{0,20}False|safe_globals', text)
+
+
+def misfit():
+    """The error of MMPose's PackPoseInputs for a mask of another size than the heatmaps."""
+    try:
+        PixelData(heatmaps=torch.zeros(5, 12, 16)).heatmap_mask = torch.zeros(1, 24, 32)
+    except AssertionError as error:
+        return error
+
+
+@pytest.mark.parametrize(
+    ('text', 'part'),
+    [
+        (str(misfit()), '(24, 32) and (12, 16); set the heatmap_size of InstanceHeatmapMask'),
+        ('received 0 items of ancdata', 'ulimit -n'),
+        ('[../gloo/transport/tcp/pair.cc:545] Read error [127.0.0.1]:27: Connection reset by peer', 'another process'),
+        ('[Rank 1] Connection closed by peer [127.0.0.1]:1', 'another process'),
+    ],
+)
+def test_other_texts_of_torch(text, part, capsys):
+    _, (line,) = outcome_of(RuntimeError(text), capsys)
+    assert part in line and 'RuntimeError' not in line
 
 
 # Signals

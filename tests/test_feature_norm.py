@@ -68,6 +68,14 @@ def test_two_forwards_before_one_backward():
     assert norm.weight.grad.isfinite().all()
 
 
+def test_a_model_in_float64_for_gradient_checks():
+    norm, reference = RunningFeatureNorm(4).double(), RunningFeatureNorm(4)
+    for x in batches(3):
+        torch.testing.assert_close(norm(x.double()).float(), reference(x), rtol=1e-4, atol=1e-4)  # float32
+    assert norm.running_var.dtype == torch.float64
+    assert torch.autograd.gradcheck(norm.eval(), batches(1)[0].double().requires_grad_())
+
+
 @pytest.mark.parametrize('momentum', [0, 1.5])
 def test_bad_momentum_is_refused(momentum):
     with pytest.raises(ValueError, match=str(momentum)):

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -167,6 +168,45 @@ def test_slurm_train_starts_the_tool(folder):
     assert asked[7:-1] == [
         'python', '-u', f'{TOOLS}/train.py', str(CONFIG), '--work-dir', 'work', '--launcher', 'slurm', '--help',
     ]  # fmt: skip
+
+
+# A process that dies
+
+
+def ranks_of(launcher):
+    found = {}
+    for folder in Path('/proc').glob('[0-9]*'):
+        try:
+            variables = dict(v.partition('=')[::2] for v in (folder / 'environ').read_text().split('\0'))
+            parent = int(folder.joinpath('stat').read_text().rpartition(')')[2].split()[1])
+        except OSError:  # it has ended, or is another user's
+            continue
+        if parent == launcher and 'RANK' in variables:
+            found[int(variables['RANK'])] = int(folder.name)
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path('/proc/self/environ').exists(), reason='no /proc to find the processes in')
+@pytest.mark.parametrize(('count', 'victim'), [(2, 1), (3, 0)])
+def test_one_killed_process_ends_all(folder, count, victim):
+    work = folder / f'killed_{count}'
+    settings = options(folder, 'train_cfg.max_epochs=1000', 'train_dataloader.num_workers=0')
+    command = [TOOLS / 'dist_train.sh', CONFIG, count, '--work-dir', work, '--no-validate', *settings]
+    process = start(folder, *command, PORT=free_port())
+    while not (work / 'iter_2.pth').exists():
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.1)
+    ranks = ranks_of(process.pid)
+    assert sorted(ranks) == list(range(count))
+    os.kill(ranks[victim], signal.SIGKILL)
+    begin = time.monotonic()
+    status, _, err = finish(process)
+    assert time.monotonic() - begin < 10  # torchrun alone waits up to 30 s for processes that wait for the killed one
+    assert status == 1 and 'Traceback' not in err and 'RuntimeError' not in err
+    assert f'error: process {victim} was killed by SIGKILL, so all were stopped' in err
+    assert err.count('another process of this run has ended') == count - 1
+    assert not [pid for pid in ranks.values() if Path(f'/proc/{pid}').exists()]
 
 
 # What is refused

@@ -156,9 +156,33 @@ def test_hitting_max_instances_is_logged(caplog):
     head.first_lstm.to_stop.bias.data.fill_(9)
     logger = MMLogger.get_current_instance()  # does not propagate, so caplog has to be let in
     logger.addHandler(caplog.handler)
-    head(features(3))
+    for _ in range(2):
+        head(features(3))
     logger.removeHandler(caplog.handler)
     assert '3 of 3 images had not stopped' in caplog.text and 'max_instances=2' in caplog.text
+    assert 'an untrained model does not stop' in caplog.text
+    assert caplog.text.count('had not stopped') == 1  # an untrained model's validation has thousands of images
+
+
+@pytest.mark.parametrize('settings', [dict(), dict(second_lstm=dict(hidden_channels=(5, 4)), context='read')])
+def test_a_head_in_float64_for_gradient_checks(settings):
+    losses = []
+    for kind in (torch.float32, torch.float64):
+        head = build(max_instances=3, **settings).to(kind)
+        losses.append(head.loss((features(1)[0].to(kind),), [sample(2)])['loss'])
+        losses[-1].backward()
+        head.eval().predict((features(1)[0].to(kind),), [PoseDataSample()])
+        assert all(p.grad.dtype == kind for p in head.parameters())
+    torch.testing.assert_close(losses[0].float(), losses[1].float(), rtol=1e-4, atol=1e-4)  # float32
+
+
+@pytest.mark.parametrize('cells', [(1, 12, 16), (1, 6, 6)])
+def test_a_mask_of_another_size_names_the_setting(cells):
+    masked = sample(1)
+    masked.gt_fields = PixelData(heatmap_mask=torch.ones(*cells, dtype=torch.bool))
+    size = rf'\({cells[2]}, {cells[1]}\)'
+    with pytest.raises(ValueError, match=rf'heatmap_mask has {size} cells.*\(8, 6\); set the heatmap_size of Instance'):
+        build().loss(features(2), [sample(2), masked])
 
 
 @pytest.mark.parametrize(

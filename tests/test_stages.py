@@ -1,5 +1,6 @@
 """Finished stages are skipped, changed, interrupted and failed ones run again; signals end the command too."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from projects.stages import Stage, finished, run_stages
+from projects.stages import Stage, finished, resumable, run_stages
 
 ROOT = Path(__file__).parent.parent
 APPEND = 'import sys; open(sys.argv[1], "a").write(" ".join(sys.argv[2:]) + ";")'
@@ -113,6 +114,37 @@ def test_a_signal_to_the_job_ends_its_command_where_sigint_is_ignored(tmp_path, 
     if handled:
         assert (tmp_path / 'beat.saved').read_text() == 'begun saved'  # the job waits for the command
     assert_ended(tmp_path / 'beat')
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='only Linux tells a process that its parent was killed')
+def test_the_command_ends_with_a_job_that_is_killed(tmp_path):
+    process = start_job(tmp_path, signal.SIGTERM, 'handled')
+    process.kill()
+    process.wait(timeout=60)
+    while not (tmp_path / 'beat.saved').exists():  # the command's own handler of SIGTERM
+        time.sleep(0.05)
+    time.sleep(0.5)
+    assert_ended(tmp_path / 'beat')
+
+
+@pytest.mark.parametrize(
+    ('error', 'status'),
+    [(KeyboardInterrupt(), 130), (KeyboardInterrupt(signal.SIGHUP), 129), (SystemExit(143), 143), (SystemExit(3), 3)],
+)
+@pytest.mark.parametrize('quiet', [False, True])
+def test_a_stopped_command_says_how_to_resume(error, status, quiet, capsys):
+    with pytest.raises(SystemExit) as end, resumable('work', quiet):
+        raise error
+    said = capsys.readouterr().err
+    assert end.value.code == status
+    assert said == ('' if quiet or status == 3 else '\nstopped; run the same command again to resume\n')
+
+
+def test_a_full_disk_is_named_with_the_folder_and_other_errors_pass():
+    with pytest.raises(ValueError, match='no space left to write to work .*again to resume'), resumable('work'):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+    with pytest.raises(FileNotFoundError), resumable('work'):
+        raise FileNotFoundError
 
 
 def test_nohup_keeps_a_job_running_after_sighup(tmp_path):

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # projects/ is not installed
 
+import rnnpose_plugin  # noqa: F401  (first, as it names a library that does not load)
 from projects.paper_tables.ablation import Ablation
 from projects.paper_tables.report import as_markdown, list_tables, write_tables
 from projects.paper_tables.row_configs import SPLITS
 from projects.paper_tables.tables import PAPER_TABLES
+from projects.stages import resumable
 from rnnpose_plugin.runtime.errors import one_sentence_errors
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,22 +41,10 @@ def parse_args() -> argparse.Namespace:
 
 
 def run(args: argparse.Namespace) -> Ablation:
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP
-            signal.signal(number, stop)
-    try:
-        ablation = Ablation(args.tables, args.data, args.seeds, args.work_dir, args.cfg_options, args.only)
-        for _ in ablation.run(args.fresh):
-            write_tables(ablation)
-    except (KeyboardInterrupt, SystemExit) as error:  # run_stages has ended the training or test
-        with suppress(OSError):  # after a SIGHUP there may be no terminal
-            print('\nstopped; run the same command again to resume', file=sys.stderr, flush=True)
-        sys.exit(error.code if isinstance(error, SystemExit) else 128 + signal.SIGINT)
+    ablation = Ablation(args.tables, args.data, args.seeds, args.work_dir, args.cfg_options, args.only)
+    for _ in ablation.run(args.fresh):
+        write_tables(ablation)
     return ablation
-
-
-def stop(number: int, frame: object) -> None:
-    sys.exit(128 + number)
 
 
 def main() -> None:
@@ -66,7 +54,8 @@ def main() -> None:
         return
     os.chdir(ROOT)
     with one_sentence_errors(args.work_dir):
-        ablation = run(args)
+        with resumable(args.work_dir):
+            ablation = run(args)
         print(*(f'\n{as_markdown(ablation, name)}' for name in args.tables), sep='\n')
         print(f'\nas files: {ablation.folder}/table_*.md and .json')
         if ablation.failures:

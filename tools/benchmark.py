@@ -10,9 +10,12 @@ import sys
 import time
 from pathlib import Path
 
-import torch
-
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # projects/ is not installed
+
+import rnnpose_plugin  # noqa: F401  (first, as it names a library that does not load)
+
+# isort: split
+import torch
 
 from projects.benchmark import decoder, training
 from projects.benchmark.measure import SIZES, Timer, machine, write_report

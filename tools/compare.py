@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import argparse
 import logging
-import subprocess
+import os
 import sys
 from pathlib import Path
 
-from mmengine.config import DictAction
-from mmengine.logging import MMLogger
-
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # projects/ is not installed
+
+import rnnpose_plugin  # noqa: F401  (first, as it names a library that does not load)
+
+# isort: split
+from mmengine.logging import MMLogger
 
 from projects.compare.contender import Contender, check_test_data, load_contender
 from projects.compare.facts import REQUIRED, other_facts, refuse_unequal, required_facts
-from projects.compare.predictions import open_dump, predict
+from projects.compare.predictions import only_writer, open_dump, predict
 from projects.compare.report import Results, as_text, write_report
+from projects.stages import resumable, run_command
 from rnnpose_plugin.runtime.errors import one_sentence_errors
+from rnnpose_plugin.runtime.options import OptionAction
 
 
 def parse_args() -> argparse.Namespace:
@@ -35,7 +39,7 @@ def parse_args() -> argparse.Namespace:
     )  # fmt: skip
     for model in ('a', 'b'):
         parser.add_argument(
-            f'--cfg-options-{model}', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE',
+            f'--cfg-options-{model}', nargs='+', action=OptionAction, default={}, metavar='KEY=VALUE',
             help=f'change settings of {model.upper()}.py',
         )  # fmt: skip
     parser.add_argument('--fresh', action='store_true', help='replace the predictions of an earlier run')
@@ -70,6 +74,9 @@ def dump_path(args: argparse.Namespace, model: str) -> str:
 
 def run(args: argparse.Namespace) -> None:
     """Check that the comparison is fair, run each model in a process of its own, and report."""
+    for path in [dump_path(args, model) for model in 'ab' if Path(dump_path(args, model)).exists()]:
+        with only_writer(path):  # refuse at once what would be refused after the loading
+            pass
     contenders = load(args)
     for contender in contenders:
         check_test_data(contender)
@@ -78,7 +85,8 @@ def run(args: argparse.Namespace) -> None:
     models, metas = zip(*(contender.build_model() for contender in contenders))
     Path(args.out).mkdir(parents=True, exist_ok=True)
     for model in 'ab' if args.fresh else '':
-        Path(dump_path(args, model)).unlink(missing_ok=True)
+        with only_writer(dump_path(args, model)):
+            os.truncate(dump_path(args, model), 0)
     dumps = [open_dump(contender, dump_path(args, model), args.limit) for contender, model in zip(contenders, 'ab')]
     facts = [*required, *other_facts(contenders, models, metas)]
     del models
@@ -87,7 +95,7 @@ def run(args: argparse.Namespace) -> None:
         if dump.finished:
             predict(contender, dump)  # only reports that there is nothing to do
             continue
-        status = subprocess.run([sys.executable, __file__, *arguments, '--only', model]).returncode
+        status = run_command([sys.executable, __file__, *arguments, '--only', model])
         if status < 0:
             raise ChildProcessError(
                 f'the process of {contender.name} was killed by signal {-status}; check the free memory; the same '
@@ -103,15 +111,12 @@ def run(args: argparse.Namespace) -> None:
 def main() -> None:
     args = parse_args()
     MMLogger.get_current_instance().setLevel(logging.WARNING)
-    with one_sentence_errors(args.out):
-        try:
-            if args.only is None:
-                run(args)
-            else:
-                contender = load(args)['ab'.index(args.only)]
-                predict(contender, open_dump(contender, dump_path(args, args.only), args.limit))
-        except KeyboardInterrupt:
-            sys.exit(130 if args.only else 'stopped; the same command resumes from here')
+    with one_sentence_errors(args.out), resumable(args.out, quiet=args.only is not None):
+        if args.only is None:
+            run(args)
+        else:
+            contender = load(args)['ab'.index(args.only)]
+            predict(contender, open_dump(contender, dump_path(args, args.only), args.limit))
 
 
 if __name__ == '__main__':

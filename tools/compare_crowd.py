@@ -10,6 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # projects/ is not installed
 
+import rnnpose_plugin  # noqa: F401  (first, as it names a library that does not load)
 from projects.compare.report import as_text
 from projects.crowdbench.job import (
     AE,
@@ -20,7 +21,7 @@ from projects.crowdbench.job import (
     shared_stages,
     training_stage,
 )
-from projects.stages import Stage, run_stages
+from projects.stages import Stage, resumable, run_stages
 from rnnpose_plugin.runtime.errors import one_sentence_errors
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -52,11 +53,9 @@ def main() -> None:
     args = parser.parse_args()
     os.chdir(ROOT)
     with one_sentence_errors(OUT):
-        try:
+        with resumable(OUT):
             run_stages(shared_stages(), FOLDER, args.fresh)
             run_stages(own_stages(), OUT, args.fresh)
-        except KeyboardInterrupt:
-            sys.exit('stopped; the same command goes on from here')
         for split in SPLITS:
             print(f'\n{split}\n\n{as_text(json.loads(Path(OUT, split, "report.json").read_text()))}')
         print(f'\nreports, plots and pictures: {", ".join(f"{OUT}/{split}/report.md" for split in SPLITS)}')

@@ -15,9 +15,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # projects/ is not installed
 
+import rnnpose_plugin  # noqa: F401  (first, as it names a library that does not load)
 from projects.crowdbench.job import FOLDER, RNN, SPLITS, last_checkpoint, shared_stages
 from projects.crowdbench.synthetic_crowd import CROWDBENCH, write_crowd
-from projects.stages import Stage, run_stages
+from projects.stages import Stage, resumable, run_stages
 from rnnpose_plugin.runtime.checkpoint_file import check_checkpoint_file
 from rnnpose_plugin.runtime.errors import one_sentence_errors
 from rnnpose_plugin.runtime.launch import build_runner, read_config
@@ -89,10 +90,8 @@ def main() -> None:
     os.chdir(ROOT)
     folder, splits = (FAST_FOLDER, FAST_SPLITS) if args.fast else (FOLDER, SPLITS)
     with one_sentence_errors(folder):
-        try:
+        with resumable(folder):
             run_fast() if args.fast else run_stages(stages(), folder, args.fresh)
-        except KeyboardInterrupt:
-            sys.exit('stopped; the same command goes on from here')
         print(f'\n{table(folder, splits)}\n\nsteps of the decoder: {folder}/steps.png')
 
 

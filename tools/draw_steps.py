@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 
 from rnnpose_plugin.runtime.errors import one_sentence_errors
-from rnnpose_plugin.runtime.output_files import refuse_overwriting
 from rnnpose_plugin.visualization.image_steps import decode_images, first_test_images
-from rnnpose_plugin.visualization.step_sheet import draw_step_sheet
+from rnnpose_plugin.visualization.step_sheet import check_sheet_path, draw_step_sheet
 
 
 def main() -> None:
@@ -21,7 +20,7 @@ def main() -> None:
     args = parser.parse_args()
     with one_sentence_errors():
         paths = args.images or first_test_images(args.config, args.number)
-        refuse_overwriting([args.out], [args.config, args.checkpoint, *paths])
+        check_sheet_path(args.out, [args.config, args.checkpoint, *paths])
         draw_step_sheet(decode_images(args.config, args.checkpoint, paths), args.out)
         print(args.out)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # projects/ is not installed
 
+import rnnpose_plugin  # noqa: F401  (first, as it names a library that does not load)
 from projects.crowdbench.synthetic_crowd import CROWDBENCH, CROWDBENCH_COUNTS, SPLITS, CrowdSettings, write_crowd
 
 DEFAULT_COUNTS = {'train': 4000, 'val': 100, 'plain': 150, 'occluded': 150, 'crowded': 0}

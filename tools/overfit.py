@@ -9,6 +9,9 @@ import argparse
 import json
 from pathlib import Path
 
+import rnnpose_plugin  # noqa: F401  (first, as it names a library that does not load)
+
+# isort: split
 from mmengine.config import Config
 from mmengine.runner import Runner
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 
+import rnnpose_plugin  # noqa: F401  (first, as it names a library that does not load)
+
+# isort: split
 from rnnpose_plugin.runtime.cpu_processes import end_cpu_process
 from rnnpose_plugin.runtime.errors import one_sentence_errors
 from rnnpose_plugin.runtime.launch import add_shared_arguments, load_config, prepare_test, run_test

@@ -12,6 +12,7 @@ import numpy as np
 
 matplotlib.use('Agg')
 from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib.text import Text  # noqa: E402
 
 COLOURS = ('tab:blue', 'tab:orange')
 PEOPLE = plt.get_cmap('tab10').colors
@@ -177,6 +178,8 @@ def _draw_people(axis, image: np.ndarray, people: Sequence[tuple[dict, object]],
 
 
 def _save(figure, path: str) -> None:
+    for text in figure.findobj(Text):  # names of models and files may have a $
+        text.set_parse_math(False)
     figure.tight_layout(pad=0.6)
     figure.savefig(path, dpi=100)
     plt.close(figure)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import redirect_stdout
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -28,6 +29,8 @@ WARM_UP = 3  # runs of the first image before it is timed
 class PredictionDump:
     """A file of predictions in JSON lines: a header with the identity of the run, then one line per image, in order.
 
+    Only :meth:`append` changes the file.
+
     Args:
         path (str): the file.
         identity (dict): from :meth:`Contender.identity`.
@@ -39,23 +42,21 @@ class PredictionDump:
 
     def __init__(self, path: str, identity: dict, image_ids: Sequence[int]) -> None:
         self.path, self.identity, self.image_ids = Path(path), identity, list(image_ids)
-        self.lines = self._read()
+        self.read()
 
-    def _read(self) -> list[dict]:
-        if not self.path.exists():
-            return []
-        texts = self.path.read_text(encoding='utf-8').split('\n')
-        whole = texts[:-1]  # without a line that was cut off while it was written
-        if texts[-1]:
-            self.path.write_text(''.join(f'{text}\n' for text in whole), encoding='utf-8')
-        if not whole:
-            return []
+    def read(self) -> None:
+        """Read the lines in the file."""
+        content = self.path.read_bytes() if self.path.exists() else b''
+        self.size = content.rfind(b'\n') + 1  # without a line that was cut off while it was written
+        self.lines = []
+        if not self.size:
+            return
         try:
-            header, *lines = map(json.loads, whole)
+            header, *lines = map(json.loads, content[: self.size].splitlines())
             self._check(header, [line['img_id'] for line in lines])
-        except (KeyError, TypeError, json.JSONDecodeError):
+        except (KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError):
             raise ValueError(f'{self.path} is not a file of predictions; {self._cure()}') from None
-        return lines
+        self.lines = lines[: len(self.image_ids)]
 
     def _check(self, header: dict, image_ids: list[int]) -> None:
         for part, (words, value) in self.identity.items():
@@ -82,10 +83,35 @@ class PredictionDump:
         Args:
             line (dict): serialisable, with ``img_id``.
         """
-        new = not self.path.exists() or not self.path.stat().st_size
-        with self.path.open('a', encoding='utf-8') as file:
-            file.writelines(json.dumps(part) + '\n' for part in ([self.identity] if new else []) + [line])
+        parts = [line] if self.size else [self.identity, line]
+        content = ''.join(json.dumps(part) + '\n' for part in parts).encode()
+        with self.path.open('ab') as file:
+            file.truncate(self.size)
+            file.write(content)
+        self.size += len(content)
         self.lines.append(line)
+
+
+@contextmanager
+def only_writer(path: str | Path) -> Iterator[None]:
+    """Keep every other process that asks for the same from writing to a file.
+
+    Args:
+        path (str | Path): the file; made where there is none.
+
+    Raises:
+        ValueError: if another process writes to it.
+    """
+    with open(path, 'ab') as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                f'another process is writing to {path}; wait until it has ended, or give another --out'
+            ) from None
+        except OSError:  # a file system without locks
+            pass
+        yield
 
 
 class Stopwatch:
@@ -170,11 +196,21 @@ def predict(contender: Contender, dump: PredictionDump) -> None:
         dump (PredictionDump): receives a line per image: ``img_id``, ``keypoints`` (n, K, 2) in pixels of the image,
             ``keypoint_scores`` (n, K), ``bbox_scores`` (n,), seconds of ``network``, ``decoding`` and
             ``total``, and the ``peak_mib`` of memory so far.
+
+    Raises:
+        ValueError: if another process writes to the dump.
     """
+    if dump.finished:
+        print(f'{contender.name}: 0 of {len(dump.image_ids)} images to do', flush=True)
+        return
+    with only_writer(dump.path):
+        dump.read()  # another process may have gone on meanwhile
+        _predict_rest(contender, dump)
+
+
+def _predict_rest(contender: Contender, dump: PredictionDump) -> None:
     done, count = len(dump.lines), len(dump.image_ids)
     print(f'{contender.name}: {count - done} of {count} images to do', flush=True)
-    if dump.finished:
-        return
     model, _ = contender.build_model()
     watch = Stopwatch(model.to(get_device()))
     batches = _batches(contender, range(done, count))

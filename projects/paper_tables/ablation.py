@@ -9,11 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmengine.config import DictAction
-
 from projects.stages import Stage, finished, run_stages
 from rnnpose_plugin.runtime.errors import sentence_of
 from rnnpose_plugin.runtime.launch import check_options, read_config
+from rnnpose_plugin.runtime.options import OptionAction
 
 from .row_configs import SPLITS, row_config, row_file, write_row_config
 from .tables import PAPER_TABLES, Row
@@ -258,7 +257,7 @@ def parse_options(options: list[str]) -> dict:
         if '=' not in option:
             raise ValueError(f'--cfg-options {option}: write KEY=VALUE')
     parser = argparse.ArgumentParser()
-    parser.add_argument('--cfg-options', nargs='*', action=DictAction)
+    parser.add_argument('--cfg-options', nargs='*', action=OptionAction)
     return parser.parse_args(['--cfg-options', *options]).cfg_options
 
 

@@ -13,6 +13,8 @@ from mmpose.datasets.transforms import LoadImage
 from mmpose.registry import TRANSFORMS
 from PIL import Image
 
+from .given_image import as_bgr
+
 # First bytes and last bytes of a whole file: JPEG, PNG.
 MARKS = ((b'\xff\xd8', b'\xff\xd9'), (b'\x89PNG', b'IEND\xaeB`\x82'))
 ORIENTATION = 0x0112  # EXIF; from 5 on width and height are exchanged
@@ -32,7 +34,7 @@ class LoadPoseImage(LoadImage):
     """
 
     def transform(self, results: dict) -> dict | None:
-        """Read ``results['img_path']`` unless the image is loaded already.
+        """Read ``results['img_path']`` unless the image is loaded already, as an array at inference.
 
         Args:
             results (dict): The result dict; optionally with ``annotated_size`` (height, width).
@@ -45,11 +47,16 @@ class LoadPoseImage(LoadImage):
             FileNotFoundError: for a missing image.
             ValueError: for one that cannot be decoded, or has another size than annotated.
         """
+        if isinstance(results.get('img'), os.PathLike):  # inference_bottomup takes only a str for a path
+            results['img_path'] = os.fspath(results.pop('img'))
         if 'img' in results:
-            return super().transform(results)
+            in_colour = self.color_type.startswith('color')
+            return super().transform(dict(results, img=as_bgr(results['img'])) if in_colour else results)
         size = results.get('annotated_size') or (None, None)
+        # At inference the sample has the model's metainfo, but no image id.
+        annotated = 'img_id' in results or 'dataset_name' not in results
         try:
-            image = self._read(results['img_path'], None if None in size else tuple(size))
+            image = self._read(results['img_path'], None if None in size else tuple(size), annotated)
         except (OSError, ValueError):
             if self.ignore_empty:
                 return None
@@ -58,8 +65,8 @@ class LoadPoseImage(LoadImage):
         results['img_shape'] = results['ori_shape'] = image.shape[:2]
         return results
 
-    def _read(self, path: str, size: tuple[int, int] | None) -> np.ndarray:
-        data = self._bytes(path)
+    def _read(self, path: str, size: tuple[int, int] | None, annotated: bool) -> np.ndarray:
+        data = self._bytes(path, annotated)
         header = read_header(io.BytesIO(data), path)
         if header and size and size not in (header.shown, header.stored):
             refuse_size(path, header.shown, size)
@@ -67,22 +74,22 @@ class LoadPoseImage(LoadImage):
             raise ValueError(f'image {path} is cut off after {len(data)} bytes; fetch it again')
         image = self._decode(data, self.color_type)
         if image is None:
-            raise ValueError(
-                f'image {path} cannot be decoded ({len(data)} bytes); replace it or take it out of the annotation file'
-            )
+            cure = 'replace it' + (' or take it out of the annotation file' if annotated else '')
+            raise ValueError(f'image {path} cannot be decoded ({len(data)} bytes); {cure}')
         if size and image.shape[:2] != size and self.color_type in ('color', 'grayscale'):
             image = self._decode(data, f'{self.color_type}_ignore_orientation')
         if size and image.shape[:2] != size:
             refuse_size(path, image.shape[:2], size)
         return image
 
-    def _bytes(self, path: str) -> bytes:
+    def _bytes(self, path: str, annotated: bool) -> bytes:
         if os.path.exists(path) and not os.path.isfile(path):
             raise ValueError(f'image {path} is a folder, a device or a pipe; name an image file')
         try:
             return fileio.get(path, backend_args=self.backend_args)
         except FileNotFoundError:
-            raise FileNotFoundError(f'image {path} does not exist; check data_root and data_prefix') from None
+            cure = 'check data_root and data_prefix' if annotated else 'check the path'
+            raise FileNotFoundError(f'image {path} does not exist; {cure}') from None
 
     def _decode(self, data: bytes, flag: str) -> np.ndarray | None:
         return mmcv.imfrombytes(data, flag=flag, backend=self.imdecode_backend) if data else None

@@ -5,6 +5,7 @@ from .chunk_hook import ChunkedBackpropHook
 from .curriculum import GrowSequenceHook
 from .interrupt_hook import InterruptHook
 from .invalid_loss_hook import InvalidLossHook
+from .result_images_hook import ResultImagesHook
 from .resumable_loop import ResumableEpochLoop
 from .resume_hook import ResumeHook
 from .seed_epoch_hook import SeedEpochHook, seed_worker
@@ -17,6 +18,7 @@ __all__ = [
     'InterruptHook',
     'InvalidLossHook',
     'ResumableEpochLoop',
+    'ResultImagesHook',
     'ResumeHook',
     'SeedEpochHook',
     'SyncedSaveHook',

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable
+from multiprocessing.queues import Queue
 from pathlib import Path
 from threading import Thread
 
@@ -198,7 +200,7 @@ class WorkerInit:
     """The ``worker_init_fn`` of a data loader, in a worker that obeys no SIGTERM but the main process's own.
 
     torch's handler in a worker ends it at any SIGTERM. When a scheduler sends one to the whole process group, the main
-    process could then not finish its iteration.
+    process could then not finish its iteration. A worker that cannot send a batch ends, see :func:`end_if_not_sent`.
 
     Args:
         init (Callable, optional): The loader's own function, called afterwards.
@@ -216,8 +218,22 @@ class WorkerInit:
         if hasattr(signal, 'sigwaitinfo'):  # macOS lacks it
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
             Thread(target=_exit_on_sigterm_from, args=(os.getppid(),), daemon=True).start()
+        Queue._on_queue_feeder_error = staticmethod(end_if_not_sent)
         if self.init is not None:
             self.init(worker_id)
+
+
+def end_if_not_sent(error: Exception, batch: object) -> None:
+    """End a worker that cannot send a batch; Python only prints the error, and the main process would wait forever.
+
+    Args:
+        error (Exception): why; torch's own says that shared memory is exhausted, of which else SIGBUS is the sign.
+        batch (object): what was to be sent.
+    """
+    full = 'shared memory' in str(error)
+    if not full:
+        print(f'a batch cannot be sent to the main process: {error}', file=sys.stderr, flush=True)
+    os.kill(os.getpid(), signal.SIGBUS if full else signal.SIGABRT)
 
 
 def _exit_on_sigterm_from(parent: int) -> None:

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from mmengine.structures import InstanceData, PixelData
 from mmpose.models.heads import AssociativeEmbeddingHead
 from mmpose.models.utils.tta import aggregate_heatmaps, flip_heatmaps
 from mmpose.registry import MODELS
 from torch import Tensor
+
+from .head_targets import stacked_masks
 
 # The keys of test_cfg: all that MMPose's head reads.
 TEST_SETTINGS = (
@@ -30,7 +34,23 @@ class TrainableAEHead(AssociativeEmbeddingHead):
     of ``tag_per_keypoint=False`` did not reach the codec, which groups by a tag of each joint.
 
     Letters: B images, K keypoints, L = ``tag_dim`` tags per joint, H x W cells.
+
+    Args:
+        *args: those of MMPose's head.
+        **kwargs: likewise.
+
+    Raises:
+        ValueError: for a ``decode_keypoint_order`` of the codec that does not name each keypoint once.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        order = list(getattr(self.decoder, 'decode_keypoint_order', range(self.num_keypoints)))
+        if len(order) != self.num_keypoints or set(order) != set(range(self.num_keypoints)):
+            raise ValueError(
+                f"decode_keypoint_order={order} of the AE head's decoder has to name each of num_keypoints="
+                f'{self.num_keypoints} keypoints, 0 to {self.num_keypoints - 1}, once; correct it in the codec.'
+            )
 
     def forward(self, feats: list[Tensor] | tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """Heatmaps and tags.
@@ -69,14 +89,11 @@ class TrainableAEHead(AssociativeEmbeddingHead):
             dict: ``loss_kpt``, ``loss_pull`` and ``loss_push``.
 
         Raises:
-            ValueError: if the codec's maps have another size than the network's.
+            ValueError: if the codec's maps or masks have another size than the network's.
         """
         fields = [sample.gt_fields for sample in batch_data_samples]
         target = torch.stack([field.heatmaps for field in fields])
-        mask = None
-        if any('heatmap_mask' in field for field in fields):
-            everywhere = target.new_ones(1, *target.shape[-2:])
-            mask = torch.stack([field.get('heatmap_mask', everywhere).to(target) for field in fields])
+        mask = stacked_masks(batch_data_samples, target)
         indices = [sample.gt_instance_labels.keypoint_indices for sample in batch_data_samples]
         losses = dict(loss_kpt=0, loss_pull=0, loss_push=0)
         for heatmaps, tags in self._supervised(feats):

@@ -46,8 +46,9 @@ class RunningFeatureNorm(nn.Module):
     @torch.no_grad()
     def _update(self, x: Tensor) -> None:
         self.num_batches_tracked += 1
-        weight = (1 / self.num_batches_tracked.float()).clamp(min=self.momentum)
-        var, mean = torch.var_mean(x.float(), dim=(0, 2, 3), unbiased=False)
+        weight = (1 / self.num_batches_tracked.to(self.running_var)).clamp(min=self.momentum)
+        # In float32 under autocast, in float64 in a model of float64.
+        var, mean = torch.var_mean(x.to(self.running_var), dim=(0, 2, 3), unbiased=False)
         if get_world_size() > 1:
             moments = torch.stack([mean, var + mean.square()])
             all_reduce(moments, 'mean')  # all processes have equally many images

@@ -42,14 +42,32 @@ def make_targets(batch_data_samples: list, codec: InstanceHeatmap, num_keypoints
             f'The codec draws heatmaps of {tuple(heatmaps.shape[:-3:-1])} cells, but the features have '
             f"{tuple(features.shape[:-3:-1])}; set the codec's heatmap_size to input_size / the neck's stride."
         )
-    return Targets(heatmaps, weights, counts, _mask(batch_data_samples, features.device))
+    mask = stacked_masks(batch_data_samples, features)
+    return Targets(heatmaps, weights, counts, None if mask is None else mask.flatten(0, 1))
 
 
-def _mask(batch_data_samples: list, device: torch.device) -> Tensor | None:
-    """(B, H, W), 1 everywhere for a sample without a mask; None if no sample has one."""
+def stacked_masks(batch_data_samples: list, maps: Tensor) -> Tensor | None:
+    """Masks of the heatmap loss.
+
+    Args:
+        batch_data_samples (list[PoseDataSample]): B, with or without ``gt_fields.heatmap_mask`` (1, H, W).
+        maps (Tensor): (..., H, W), whose cells are masked; the masks are put on its device.
+
+    Returns:
+        Tensor | None: (B, 1, H, W), float32, 1 everywhere for a sample without a mask; None if no sample has one.
+
+    Raises:
+        ValueError: for a mask of another size.
+    """
     masks = [getattr(sample.get('gt_fields'), 'heatmap_mask', None) for sample in batch_data_samples]
-    given = [mask for mask in masks if mask is not None]
-    if not given:
+    for mask in masks:
+        if mask is not None and mask.shape[-2:] != maps.shape[-2:]:
+            raise ValueError(
+                f"heatmap_mask has {tuple(mask.shape[:-3:-1])} cells, but the network's maps have "
+                f'{tuple(maps.shape[:-3:-1])}; set the heatmap_size of InstanceHeatmapMask (for '
+                "MMPose's BottomupGetHeatmapMask that of the codec) to input_size / the network's stride."
+            )
+    if all(mask is None for mask in masks):
         return None
-    everywhere = torch.ones_like(given[0])
-    return torch.cat([everywhere if mask is None else mask for mask in masks]).to(device, torch.float32)
+    everywhere = torch.ones(1, *maps.shape[-2:], device=maps.device)
+    return torch.stack([everywhere if mask is None else mask.to(everywhere) for mask in masks])

@@ -65,7 +65,7 @@ class RecurrentPoseHead(BaseHead):
         ValueError: for settings out of range or that contradict each other.
     """
 
-    _warned_of_ae_maps = False
+    _warned_of_ae_maps = _warned_of_max_instances = False
 
     def __init__(
         self,
@@ -125,10 +125,12 @@ class RecurrentPoseHead(BaseHead):
         """
         features = self._features(feats)
         people, unfinished = self.first_lstm.decode_people(features, self.stop_threshold, self.max_instances)
-        if unfinished:
+        if unfinished and not self._warned_of_max_instances:  # an untrained model's every image
+            self._warned_of_max_instances = True
             print_log(
                 f'{len(unfinished)} of {len(people)} images had not stopped after max_instances='
-                f'{self.max_instances} steps; raise max_instances if that many are expected.',
+                f'{self.max_instances} steps; raise max_instances if images show more people, or else train longer or '
+                'check that the checkpoint was loaded, as an untrained model does not stop. Not reported again.',
                 logger='current',
                 level=30,
             )

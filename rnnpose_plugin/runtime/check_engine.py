@@ -39,6 +39,8 @@ def check_engine(cfg: Config, training: bool) -> None:
 def _check_launcher(launcher: str) -> None:
     if launcher == 'none':
         return
+    if launcher not in LAUNCHERS:
+        raise ValueError(f'launcher={launcher!r} is unknown; use none or one of {", ".join(LAUNCHERS)}')
     names, starter = LAUNCHERS[launcher]
     missing = [name for name in names if name not in os.environ]
     if missing:

@@ -16,11 +16,44 @@ from typing import Iterator
 
 from ..engine.interrupt_hook import name_of
 from .checkpoint_file import last_good_checkpoint
+from .cpu_processes import end_failed_cpu_process
 
 # EFBIG is the same to the user: a file-size limit or quota instead of the disk's end.
 DISK_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 # The text of these is a sentence already; the others need the name of their class to be understood.
 ONE_SENTENCE_ERRORS = (ValueError, OSError, FloatingPointError, ImportError)
+# Texts of torch that need another cure, or whose own must not be passed on: it says how to execute what a file holds.
+NO_WORKERS = '--cfg-options train_dataloader.num_workers=0'
+OTHER_SENTENCES = (
+    (
+        r'Bus error|out of shared memory|unable to \w+ shared memory.*No space left',
+        'a worker of the data loader has used up the shared memory (/dev/shm); enlarge it (docker: --shm-size=8g) '
+        f'or use fewer workers, {NO_WORKERS}',
+    ),
+    (
+        r'DataLoader worker \(pid.*(killed by signal: [\w ]+|exited unexpectedly)',
+        'a worker of the data loader ended ({0}), often for lack of memory or shared memory (/dev/shm); use fewer '
+        f'workers; with {NO_WORKERS} its error is shown',
+    ),
+    (
+        r'ancdata|Too many open files',
+        f'too many open files; raise the limit, as by ulimit -n 65536, or use fewer workers, {NO_WORKERS}',
+    ),
+    (
+        r'gloo.*Connection|Connection closed by peer|NCCL.*remote process exited',
+        'another process of this run has ended, and this one cannot go on alone; the first error of all tells why',
+    ),
+    (
+        r'height and width of values (\(.*?\)) is not consistent .*`PixelData` (\(.*?\))',
+        'heatmaps and heatmap_mask of a training image have different sizes (height, width), {0} and {1}; set the '
+        'heatmap_size of InstanceHeatmapMask to that of the codec',
+    ),
+    (
+        r'Weights only load failed(?:.*GLOBAL (\S+))?',
+        'the checkpoint holds Python objects ({0}) besides tensors, numbers and text, which may run code when loaded; '
+        'give a file that tools/train.py or tools/publish.py wrote, or save its state_dict anew',
+    ),
+)
 
 # What Python and MMEngine say of a part of the config, and the sentence.
 BUILD_ERRORS = (
@@ -89,7 +122,8 @@ class ErrorReport:
         try:
             os.makedirs(self.log_dir, exist_ok=True)
             with open(path, 'w', encoding='utf-8') as file:
-                file.writelines(traceback.format_exception(type(error), error, error.__traceback__))
+                text = ''.join(traceback.format_exception(type(error), error, error.__traceback__))
+                file.write(re.sub(r'.*(weights_only.*False|safe_globals).*\n', '', text))
         except OSError:  # the disk may be full: then there is only the sentence
             return None
         return path
@@ -127,6 +161,7 @@ def one_sentence_errors(log_dir: str | None = None) -> Iterator[ErrorReport]:
         sys.exit(128 + number)
     except Exception as error:
         _say(f'error{_rank_note()}: {report.failed(error)}')
+        end_failed_cpu_process()
         sys.exit(1)
     finally:
         for number, handler in previous.items():
@@ -166,6 +201,9 @@ def sentence_of(error: BaseException) -> str:
         str: One line.
     """
     text = str(error).strip()
+    for pattern, sentence in OTHER_SENTENCES:
+        if found := re.search(pattern, text, re.DOTALL):
+            return sentence.format(*(group or 'of a class' for group in found.groups()))
     if 'Original Traceback' in text:
         text = text.splitlines()[-1]
         text = re.sub(r'^[\w.]+: ', '', text) if isinstance(error, ONE_SENTENCE_ERRORS) else text

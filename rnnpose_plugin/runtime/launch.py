@@ -8,7 +8,7 @@ import os
 import re
 from typing import Any
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import is_main_process
 from mmengine.fileio import dump
@@ -18,6 +18,7 @@ from ..engine import InterruptHook, ResumeHook
 from .checkpoint_file import check_checkpoint_file, check_output_file, checkpoint_to_resume, last_good_checkpoint
 from .checks import check_run
 from .cpu_processes import cpu_model_wrapper, init_cpu_process_group
+from .options import OptionAction
 
 # Top-level settings that mmengine's Runner reads from the config itself, beside its own arguments.
 RUNNER_EXTRAS = {
@@ -39,7 +40,7 @@ def add_shared_arguments(parser: argparse.ArgumentParser) -> None:
     """
     parser.add_argument('--work-dir', help="where to write; default: the config's work_dir, or work_dirs/<config name>")
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE',
+        '--cfg-options', nargs='+', action=OptionAction, default={}, metavar='KEY=VALUE',
         help='change settings of the config, such as train_dataloader.batch_size=4 or key="[a,b]"',
     )  # fmt: skip
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
@@ -85,7 +86,7 @@ def load_config(args: argparse.Namespace) -> Config:
     cfg = read_config(args.config)
     check_options(cfg, args.cfg_options)
     cfg.merge_from_dict(args.cfg_options)
-    cfg.launcher = args.launcher
+    cfg.launcher = args.cfg_options.get('launcher', args.launcher)
     name = os.path.splitext(os.path.basename(args.config))[0]
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or os.path.join('work_dirs', name)
     if os.path.exists(cfg.work_dir) and not os.path.isdir(cfg.work_dir):
@@ -290,4 +291,6 @@ def _draw_results(cfg: Config, out_dir: str) -> None:
         raise ValueError(
             "--show-dir needs default_hooks.visualization = dict(type='PoseVisualizationHook') in the config; add it"
         )
+    if str(hook.get('type')).split('.')[-1] == 'PoseVisualizationHook':
+        hook.type = 'ResultImagesHook'
     hook.update(enable=True, out_dir=out_dir, interval=1)

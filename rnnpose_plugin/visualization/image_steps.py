@@ -8,7 +8,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.registry import init_default_scope
 from mmpose.apis import inference_bottomup, init_model
@@ -19,6 +18,7 @@ from mmpose.structures import PoseDataSample
 from ..codecs import InstanceHeatmap
 from ..engine.checkpoint_fit_hook import refuse_misfit
 from ..runtime.checkpoint_file import check_checkpoint_file
+from ..runtime.launch import read_config
 from ..runtime.progress import track
 from ..runtime.restricted_load import read_checkpoint
 
@@ -57,10 +57,19 @@ def first_test_images(config: str, number: int) -> list[str]:
 
     Returns:
         list[str]: their paths.
+
+    Raises:
+        ValueError: for a number below 1.
+        FileNotFoundError: if the config or its test set does not exist.
     """
-    cfg = Config.fromfile(config)
+    if number < 1:
+        raise ValueError(f'--number {number}: draw at least 1 image')
+    cfg = read_config(config)
     init_default_scope(cfg.get('default_scope', 'mmpose'))
-    dataset = DATASETS.build(dict(cfg.test_dataloader.dataset, indices=number, pipeline=[]))
+    try:
+        dataset = DATASETS.build(dict(cfg.test_dataloader.dataset, indices=number, pipeline=[]))
+    except (AssertionError, FileNotFoundError) as error:
+        raise FileNotFoundError(f'the test set of {config} cannot be read ({error}); name images') from None
     return [dataset.get_data_info(i)['img_path'] for i in range(len(dataset))]
 
 
@@ -78,7 +87,12 @@ def decode_images(config: str, checkpoint: str, paths: Sequence[str], device: st
 
     Raises:
         ValueError: if the config has another head, which has no steps, or the checkpoint does not fit.
+        FileNotFoundError: if the config, the checkpoint or an image does not exist.
     """
+    read_config(config)
+    for path in paths:
+        if not Path(path).exists():
+            raise FileNotFoundError(f'image {path} does not exist; check the path')
     options = dict(model=dict(test_cfg=dict(output_heatmaps=True)))
     check_checkpoint_file(checkpoint)
     model = init_model(config, None, device=device or get_device(), cfg_options=options)

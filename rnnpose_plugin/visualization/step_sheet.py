@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import cv2
@@ -11,10 +12,31 @@ import numpy as np
 
 matplotlib.use('Agg')
 from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: E402
 
 from .image_steps import DecodedImage  # noqa: E402
 
 COLOURS = plt.get_cmap('tab10').colors
+
+
+def check_sheet_path(path: str, sources: Iterable[str]) -> None:
+    """Refuse a file that cannot be drawn, or that would replace one of those it is drawn from.
+
+    Args:
+        path (str): the file to write.
+        sources (Iterable[str]): the files to read.
+
+    Raises:
+        ValueError: for a name of another format, a folder, or one of the sources.
+    """
+    suffix = Path(path).suffix
+    if suffix[1:].lower() not in ('', *FigureCanvasAgg.get_supported_filetypes()):
+        raise ValueError(f'the sheet {path} ends in {suffix}, which cannot be drawn; use .png')
+    target = path if suffix else f'{path}.png'  # where matplotlib writes
+    if os.path.isdir(target):
+        raise ValueError(f'the sheet {path} is a folder; name a file in it')
+    if os.path.exists(target) and any(os.path.exists(s) and os.path.samefile(s, target) for s in sources):
+        raise ValueError(f'the sheet {path} would replace a file that it is drawn from; give it another name')
 
 
 def draw_step_sheet(images: Sequence[DecodedImage], path: str, max_steps: int = 5) -> None:
@@ -44,7 +66,7 @@ def draw_step_sheet(images: Sequence[DecodedImage], path: str, max_steps: int = 
 
 def _draw_row(row: np.ndarray, decoded: DecodedImage, steps: int) -> None:
     row[0].imshow(decoded.image)
-    row[0].set_title(decoded.title, fontsize=8)
+    row[0].set_title(decoded.title, fontsize=8, parse_math=False)  # $ in a file name
     for step in range(min(steps, len(decoded.heatmaps))):
         axis = row[1 + step]
         axis.imshow(_overlay(decoded, step))

@@ -54,8 +54,11 @@ def test_run_lengths_of_another_sum_are_refused(compressed):
         assert to_rle(dict(size=[HEIGHT, WIDTH], counts=counts), SIZE) is None
 
 
-ODD = [..., None, [], [[]], [[5, 5]], [[5, 5, 9, 9]], [5, 5, 20, 5, 20, 20], '', {}, [None], dict(size=[7, 7], counts=[49]),
-       [[-164.1, -221.8, 2.1e8, 3.5e8, 226.0, 236.6]], [[5, 5, 9, float('nan'), 9, 9]], dict(size=[7, 7], counts='x')]  # fmt: skip
+ODD = [
+    ..., None, [], [[]], [[5, 5]], [[5, 5, 9, 9]], [5, 5, 20, 5, 20, 20], '', {}, [None],
+    dict(size=[7, 7], counts=[49]), dict(size=[7, 7], counts='x'),
+    [[-164.1, -221.8, 2.1e8, 3.5e8, 226.0, 236.6]], [[5, 5, 9, float('nan'), 9, 9]],
+]  # fmt: skip
 
 
 @pytest.mark.parametrize('v', [0, 2])

@@ -12,11 +12,11 @@ from .segmentation import usable_segmentation
 _grouped = BaseCocoStyleDataset._get_bottomup_data_infos
 
 
-def group_people(self: BaseCocoStyleDataset, instance_list: list[dict], image_list: list[dict]) -> list[dict]:
+def group_people(dataset: BaseCocoStyleDataset, instance_list: list[dict], image_list: list[dict]) -> list[dict]:
     """MMPose's ``_get_bottomup_data_infos``, which this replaces, for segmentations of any kind, also none.
 
     Args:
-        self (BaseCocoStyleDataset): The data set.
+        dataset (BaseCocoStyleDataset): The data set.
         instance_list (list[dict]): Its people; ``segmentation`` is changed.
         image_list (list[dict]): Its images.
 
@@ -27,7 +27,7 @@ def group_people(self: BaseCocoStyleDataset, instance_list: list[dict], image_li
     for person in instance_list:
         person['segmentation'] = usable_segmentation(person.get('segmentation'))
     sizes = {image['img_id']: (image.get('height'), image.get('width')) for image in image_list}
-    data_list = _grouped(self, instance_list, image_list)
+    data_list = _grouped(dataset, instance_list, image_list)
     for image in data_list:
         image['annotated_size'] = sizes.get(image['img_id'], (None, None))
         if 'invalid_segs' in image:

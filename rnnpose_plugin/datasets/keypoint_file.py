@@ -73,6 +73,8 @@ def read_keypoint_file(path: str) -> dict:
         FileNotFoundError: if it does not exist.
         ValueError: if it is not valid JSON or lacks one of the three.
     """
+    if not os.path.exists(path):
+        raise FileNotFoundError(f'annotation file {path} does not exist; give a COCO keypoint file.')
     wanted, content = ('annotations', 'categories', 'images'), read_json(path)
     if not isinstance(content, dict) or not all(isinstance(content.get(part), list) for part in wanted):
         raise ValueError(f'annotation file {path} lacks one of {", ".join(wanted)}; give a COCO keypoint file.')

@@ -56,13 +56,16 @@ def metadata(checkout):
     return message_from_string((folder / 'METADATA').read_text())
 
 
-def test_metadata_requires_nothing_outside_the_extra(metadata):
+def test_metadata_requires_nothing_outside_the_extras(metadata):
     requirements = metadata.get_all('Requires-Dist')
-    assert all(line.endswith('extra == "toolbox"') for line in requirements)
-    extra = dict(line.split(';')[0].strip().split('==') for line in requirements)
-    assert extra == {name: version for name, version in pins().items() if name in extra}
-    assert {'torch', 'mmengine', 'mmcv-lite', 'scipy'} <= set(extra)
-    assert not {'mmpose', 'pytest', 'ruff'} & set(extra)
+    extras: dict[str, dict[str, str]] = {}
+    for line in requirements:
+        pin, extra = re.fullmatch(r'(.+?) *; extra == ["\'](\w+)["\']', line).groups()
+        extras.setdefault(extra, {}).update([pin.split('==')])
+    assert {name: version for extra in extras.values() for name, version in extra.items()} == pins()
+    assert {'torch', 'mmengine', 'mmcv-lite', 'scipy'} <= set(extras['toolbox'])
+    assert not {'mmpose', 'pytest', 'ruff'} & set(extras['toolbox'])
+    assert {'pytest', 'ruff'} <= set(extras['dev'])
 
 
 def test_metadata_has_the_name_the_lowest_python_and_the_version_of_the_package(metadata):

@@ -12,6 +12,7 @@ from mmengine.device import get_device
 from mmengine.runner import Runner, find_latest_checkpoint
 
 from ..engine import InterruptHook
+from ..shipped import find_shipped
 from .checkpoint_file import check_checkpoint_file, last_good_checkpoint
 from .checks import check_run
 from .cpu_processes import cpu_model_wrapper, init_cpu_process_group
@@ -47,7 +48,7 @@ def read_config(path: str) -> Config:
     """Read a config file.
 
     Args:
-        path (str): The file.
+        path (str): The file, or the name of a shipped one: ``rnnpose_plugin::rnnpose_hg_coco.py``.
 
     Returns:
         Config: The config.
@@ -55,6 +56,7 @@ def read_config(path: str) -> Config:
     Raises:
         FileNotFoundError: if it, or a file it is built on, does not exist; the message names it.
     """
+    path = find_shipped(path)
     if not os.path.isfile(path):
         raise FileNotFoundError(f'config {path!r} does not exist; check the path')
     try:
@@ -141,7 +143,7 @@ def prepare_test(cfg: Config, args: argparse.Namespace) -> None:
         cfg (Config): The config, changed in place.
         args (Namespace): The parsed command line.
     """
-    checkpoint = args.checkpoint
+    checkpoint = find_shipped(args.checkpoint)
     if os.path.isdir(checkpoint):
         checkpoint = last_good_checkpoint(checkpoint)
         if checkpoint is None:
@@ -222,8 +224,10 @@ def _use_amp(cfg: Config) -> None:
 def _check_start(cfg: Config) -> None:
     """Check the files that a training starts from; the Runner would open them only after the data are loaded."""
     if cfg.get('load_from'):
+        cfg.load_from = find_shipped(cfg.load_from)
         check_checkpoint_file(cfg.load_from)
-    for path in _pretrained_backbone(cfg):
+    for init_cfg in _pretrained_backbone(cfg):
+        path = init_cfg['checkpoint'] = find_shipped(init_cfg['checkpoint'])
         if '://' not in path and not os.path.isfile(path):
             raise FileNotFoundError(
                 f'the weights {path} of model.backbone.init_cfg do not exist; train them first, or start without: '
@@ -237,10 +241,10 @@ def _check_start(cfg: Config) -> None:
         raise ValueError(f'checkpoint {last}, the last one of {cfg.work_dir}, is missing or cut off; {cure}')
 
 
-def _pretrained_backbone(cfg: Config) -> list[str]:
+def _pretrained_backbone(cfg: Config) -> list[dict]:
     init_cfg = cfg.model.get('backbone', {}).get('init_cfg') or []
     parts = init_cfg if isinstance(init_cfg, (list, tuple)) else [init_cfg]
-    return [part['checkpoint'] for part in parts if part.get('checkpoint')]
+    return [part for part in parts if part.get('checkpoint')]
 
 
 def _draw_results(cfg: Config, out_dir: str) -> None:

@@ -21,6 +21,7 @@ from ..codecs import InstanceHeatmap
 from ..engine.checkpoint_fit_hook import refuse_misfit
 from ..runtime.checkpoint_file import check_checkpoint_file
 from ..runtime.progress import track
+from ..shipped import find_shipped
 
 
 @dataclass
@@ -58,7 +59,7 @@ def first_test_images(config: str, number: int) -> list[str]:
     Returns:
         list[str]: their paths.
     """
-    cfg = Config.fromfile(config)
+    cfg = Config.fromfile(find_shipped(config))
     init_default_scope(cfg.get('default_scope', 'mmpose'))
     dataset = DATASETS.build(dict(cfg.test_dataloader.dataset, indices=number, pipeline=[]))
     return [dataset.get_data_info(i)['img_path'] for i in range(len(dataset))]
@@ -80,6 +81,7 @@ def decode_images(config: str, checkpoint: str, paths: Sequence[str], device: st
         ValueError: if the config has another head, which has no steps, or the checkpoint does not fit.
     """
     options = dict(model=dict(test_cfg=dict(output_heatmaps=True)))
+    config, checkpoint = find_shipped(config), find_shipped(checkpoint)
     check_checkpoint_file(checkpoint)
     model = init_model(config, None, device=device or get_device(), cfg_options=options)
     refuse_misfit(model, load_checkpoint(model, checkpoint, map_location='cpu'), checkpoint)

@@ -9,17 +9,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 from mmengine.config import Config
-from mmengine.device import get_device
 from mmengine.registry import init_default_scope
-from mmengine.runner import load_checkpoint
-from mmpose.apis import inference_bottomup, init_model
+from mmpose.apis import inference_bottomup
 from mmpose.models.pose_estimators.base import BasePoseEstimator
 from mmpose.registry import DATASETS
 from mmpose.structures import PoseDataSample
 
 from ..codecs import InstanceHeatmap
-from ..engine.checkpoint_fit_hook import refuse_misfit
-from ..runtime.checkpoint_file import check_checkpoint_file
+from ..runtime.predict import load_model
 from ..runtime.progress import track
 from ..shipped import find_shipped
 
@@ -80,11 +77,8 @@ def decode_images(config: str, checkpoint: str, paths: Sequence[str], device: st
     Raises:
         ValueError: if the config has another head, which has no steps, or the checkpoint does not fit.
     """
-    options = dict(model=dict(test_cfg=dict(output_heatmaps=True)))
-    config, checkpoint = find_shipped(config), find_shipped(checkpoint)
-    check_checkpoint_file(checkpoint)
-    model = init_model(config, None, device=device or get_device(), cfg_options=options)
-    refuse_misfit(model, load_checkpoint(model, checkpoint, map_location='cpu'), checkpoint)
+    model = load_model(config, checkpoint, device)
+    model.test_cfg = {**(model.test_cfg or {}), 'output_heatmaps': True}
     codec = getattr(model.head, 'decoder', None)
     if not isinstance(codec, InstanceHeatmap):
         raise ValueError(f'{config} has a {type(model.head).__name__}, which has no steps; use a RecurrentPoseHead.')

@@ -2,5 +2,6 @@
 
 from .coco_metric import BottomupCocoMetric
 from .person_count import PersonCountMetric
+from .wholebody_metric import BottomupWholeBodyMetric
 
-__all__ = ['BottomupCocoMetric', 'PersonCountMetric']
+__all__ = ['BottomupCocoMetric', 'BottomupWholeBodyMetric', 'PersonCountMetric']

@@ -10,6 +10,7 @@ from typing import Iterable, Iterator
 
 import numpy as np
 from mmengine.config import Config
+from mmpose.datasets.datasets import CocoWholeBodyDataset
 from mmpose.datasets.datasets.base import BaseCocoStyleDataset
 from mmpose.registry import DATASETS
 
@@ -107,6 +108,8 @@ def _check_dataset(dataset_cfg: dict, model_k: int | None, training: bool) -> No
             f'({dataset.ann_file}) has {converted_k} keypoints; make them equal, or convert with '
             'KeypointConverter'
         )
+    if isinstance(dataset, CocoWholeBodyDataset):  # "keypoints" are the body's; the others have own keys
+        data_k = 17
     check_annotation_file(dataset.ann_file, data_k, dataset.data_prefix.get('img'), training)
 
 

@@ -7,9 +7,11 @@ and `import rnnpose_plugin` reports what is missing.
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 
@@ -20,17 +22,46 @@ def read_version() -> str:
     return re.search(r"^__version__ = '(.+)'$", source, re.MULTILINE).group(1)
 
 
-def read_section(name: str) -> list[str]:
-    """Reads the pins of a section of requirements.txt; mmpose itself is in none, see there."""
-    _, rest = (ROOT / 'requirements.txt').read_text().split(f'# --- {name}', 1)
-    lines = (line.split('#')[0].strip() for line in rest.split('# ---')[0].splitlines()[1:])
-    return [line for line in lines if line]
+def read_extras() -> dict[str, list[str]]:
+    """Reads the sections of requirements.txt, each an extra; mmpose itself is not among them."""
+    text = (ROOT / 'requirements.txt').read_text()
+    _, *sections = re.split(r'^# --- (\w+).*$', text, flags=re.MULTILINE)
+    extras = {}
+    for name, section in zip(sections[::2], sections[1::2]):
+        lines = (line.split('#')[0].strip() for line in section.splitlines())
+        extras[name] = [line for line in lines if line]
+    return extras
 
 
 def read_long_description() -> str:
     """Reads the README up to its first second-level heading, without the figure, which is not in the package."""
     introduction = (ROOT / 'README.md').read_text(encoding='utf-8').split('\n## ')[0]
     return '\n\n'.join(part for part in introduction.split('\n\n') if not part.startswith(('![', '*Four')))
+
+
+class BuildWithFiles(build_py):
+    """Puts configs, tools, models and their index into the wheel, in a folder `.mim` as MMPose does."""
+
+    def run(self) -> None:
+        """Builds the modules, then copies the files beside them."""
+        super().run()
+        if getattr(self, 'editable_mode', False):
+            return
+        target = Path(self.build_lib, 'rnnpose_plugin', '.mim')
+        shutil.rmtree(target, ignore_errors=True)
+        for name in ('configs', 'model_zoo', 'tools'):
+            shutil.copytree(ROOT / name, target / name, ignore=left_out)
+        shutil.copy(ROOT / 'model-index.yml', target)
+
+
+def left_out(folder: str, names: list[str]) -> list[str]:
+    """Tells copytree what stays in the repository: caches, and tools that need projects/, which is not installed."""
+    need_projects = [
+        name
+        for name in names
+        if name.endswith('.py') and 'from projects' in Path(folder, name).read_text(encoding='utf-8')
+    ]
+    return ['__pycache__', *need_projects]
 
 
 setup(
@@ -49,10 +80,7 @@ setup(
     python_requires='>=3.8',
     packages=find_packages(include=['rnnpose_plugin', 'rnnpose_plugin.*']),
     py_modules=['rnnpose_runtime'],  # stands alone: rnnpose_plugin imports MMPose
-    extras_require={
-        'toolbox': read_section('toolbox'),
-        'export': read_section('export'),
-        'runtime': ['numpy', 'onnxruntime'],
-    },
+    extras_require={**read_extras(), 'runtime': ['numpy', 'onnxruntime']},
+    cmdclass={'build_py': BuildWithFiles},
     zip_safe=False,
 )

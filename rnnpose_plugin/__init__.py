@@ -13,4 +13,6 @@ compat.check_requirements()
 compat.apply()
 compat.check_mmpose()
 
-from . import codecs, datasets, engine, evaluation, models  # noqa: E402, F401
+from . import codecs, datasets, engine, evaluation, models, shipped  # noqa: E402, F401
+
+shipped.register()

@@ -56,22 +56,18 @@ def metadata(checkout):
     return message_from_string((folder / 'METADATA').read_text())
 
 
-def extra_of(metadata, name):
-    ending = f'extra == "{name}"'
-    return [line.split(';')[0].strip() for line in metadata.get_all('Requires-Dist') if line.endswith(ending)]
-
-
 def test_metadata_requires_nothing_outside_the_extras(metadata):
-    extras = {name: extra_of(metadata, name) for name in ('toolbox', 'export', 'runtime')}
-    assert sum(map(len, extras.values())) == len(metadata.get_all('Requires-Dist'))
-    assert extras['runtime'] == ['numpy', 'onnxruntime']  # a user's own versions
-    exporting = dict(line.split('==') for line in extras['export'])
-    assert {'onnx', 'onnxscript', 'onnxruntime'} <= set(exporting) and 'torch' not in exporting
-    assert exporting == {name: version for name, version in pins().items() if name in exporting}
-    extra = dict(line.split('==') for line in extras['toolbox'])
-    assert extra == {name: version for name, version in pins().items() if name in extra}
-    assert {'torch', 'mmengine', 'mmcv-lite', 'scipy'} <= set(extra)
-    assert not {'mmpose', 'pytest', 'ruff', 'onnx'} & set(extra)
+    extras: dict[str, list[str]] = {}
+    for line in metadata.get_all('Requires-Dist'):
+        requirement, name = re.fullmatch(r'(.+?) *; extra == ["\'](\w+)["\']', line).groups()
+        extras.setdefault(name, []).append(requirement)
+    assert extras.pop('runtime') == ['numpy', 'onnxruntime']  # a user's own versions
+    packages = {name: dict(line.split('==') for line in lines) for name, lines in extras.items()}
+    assert {name: version for extra in packages.values() for name, version in extra.items()} == pins()
+    assert {'torch', 'mmengine', 'mmcv-lite', 'scipy'} <= set(packages['toolbox'])
+    assert not {'mmpose', 'pytest', 'ruff', 'onnx'} & set(packages['toolbox'])
+    assert {'onnx', 'onnxscript', 'onnxruntime'} <= set(packages['export']) and 'torch' not in packages['export']
+    assert {'pytest', 'ruff'} <= set(packages['dev'])
 
 
 def test_metadata_has_the_name_the_lowest_python_and_the_version_of_the_package(metadata):

@@ -16,9 +16,10 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from rnnpose_plugin.datasets.subset import choose_clear_images, write_subset
+from rnnpose_plugin.own_data import own_data
 from rnnpose_plugin.runtime.check_data import check_annotation_file
 from rnnpose_plugin.runtime.errors import one_sentence_errors
-from rnnpose_plugin.runtime.launch import build_runner
+from rnnpose_plugin.runtime.launch import build_runner, read_config
 from rnnpose_plugin.runtime.output_files import refuse_overwriting
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,6 +31,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('images', help='folder of the images')
     parser.add_argument('--number', type=int, default=4, help='of images (default: %(default)s)')
     parser.add_argument('--config', default=str(ROOT / 'configs/rnnpose_hg_overfit.py'), help='default: %(default)s')
+    parser.add_argument('--metainfo', help="file that describes other keypoints than the config's (docs/real_data.md)")
     parser.add_argument('--work-dir', default='work_dirs/overfit', help='default: %(default)s')
     parser.add_argument('--least-ap', type=float, default=0.9, help='exit with 1 below this (default: %(default)s)')
     return parser.parse_args()
@@ -37,11 +39,15 @@ def parse_args() -> argparse.Namespace:
 
 def prepare(args: argparse.Namespace) -> Config:
     """The config with all three data loaders on the chosen images."""
-    check_annotation_file(args.annotations, 17, args.images, training=True)
+    cfg = read_config(args.config)
+    if args.metainfo:
+        cfg.merge_from_dict(own_data(cfg, args.metainfo))
+    K = cfg.model.head.num_keypoints
+    check_annotation_file(args.annotations, K, args.images, training=True)
     subset = Path(args.work_dir, 'subset.json').resolve()
-    refuse_overwriting([subset, Path(args.work_dir, 'overfit.json')], [args.annotations, args.config])
-    write_subset(args.annotations, choose_clear_images(args.annotations, args.number), subset)
-    cfg = Config.fromfile(args.config)
+    read = [args.annotations, args.config, args.metainfo or '']
+    refuse_overwriting([subset, Path(args.work_dir, 'overfit.json')], read)
+    write_subset(args.annotations, choose_clear_images(args.annotations, args.number, min(5, K)), subset)
     cfg.work_dir, cfg.launcher = args.work_dir, 'none'
     for name in ('train', 'val', 'test'):
         dataset = cfg[f'{name}_dataloader'].dataset

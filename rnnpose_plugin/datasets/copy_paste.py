@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmpose.datasets.datasets.base import BaseCocoStyleDataset
@@ -44,8 +46,8 @@ class CopyPasteOcclusion(BaseTransform):
         prob (float): probability that a person is pasted, 0 to 1. Defaults to 0.5.
         iou (tuple[float, float]): IoU of the two boxes, drawn uniformly from this range; 0 < least <= greatest < 1.
             Defaults to (0.3, 0.7).
-        min_keypoints (int): labelled joints of the target and visible ones (v 2) of the donor, at least 1. Defaults to
-            5.
+        min_keypoints (int): labelled joints of the target and visible ones (v 2) of the donor, at least 1; all joints
+            where people have fewer. Defaults to 5.
         drop_covered (bool): whether covered joints lose their label and wholly covered people are removed. Defaults to
             False: the decoder is to predict hidden joints too.
         max_tries (int): random draws before an image is left unchanged, at least 1. Defaults to 10.
@@ -68,8 +70,9 @@ class CopyPasteOcclusion(BaseTransform):
         if not is_number(prob) or not 0 <= prob <= 1:
             raise ValueError(f'prob is {prob!r}; choose a probability from 0 to 1.')
         self.prob = prob
-        self.settings = OcclusionSettings(iou, min_keypoints, drop_covered, max_tries)
+        settings = OcclusionSettings(iou, min_keypoints, drop_covered, max_tries)
         self.donors = read_donors(annotations, img_prefix, min_keypoints)
+        self.settings = replace(settings, min_keypoints=self.donors.min_keypoints)
 
     def transform(self, results: dict) -> dict:
         """Paste a person, or return the sample unchanged.

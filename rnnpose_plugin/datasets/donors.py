@@ -49,7 +49,7 @@ class Donors:
     Args:
         annotations (str): COCO keypoint file with segmentations.
         img_prefix (str): folder of its images.
-        min_keypoints (int): visible joints (v 2) a donor needs.
+        min_keypoints (int): visible joints (v 2) a donor needs; all of them where people have fewer in this file.
 
     Raises:
         FileNotFoundError: if the file does not exist.
@@ -60,6 +60,8 @@ class Donors:
         content = read_keypoint_file(annotations)
         images, people = usable_images(content), check_people(content)
         self.people: list[Donor] = []
+        joints = max((len(annotation['keypoints']) // 3 for annotation in people.usable), default=0)
+        self.min_keypoints = min_keypoints = min(min_keypoints, joints) or min_keypoints
         present = _Present(img_prefix)
         skipped = people.left_out + people.unlabelled
         for annotation in people.usable:

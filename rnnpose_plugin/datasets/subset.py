@@ -9,14 +9,15 @@ from pathlib import Path
 from .keypoint_file import check_people, count_joints, read_keypoint_file, usable_images
 
 
-def choose_clear_images(annotations: str, number: int) -> list[int]:
-    """Images of 2 to 4 people, each with at least 5 labelled joints, and without crowd regions.
+def choose_clear_images(annotations: str, number: int, least_joints: int = 5) -> list[int]:
+    """Images of 2 to 4 people, each with enough labelled joints, and without crowd regions.
 
     They are sorted by the size of the smallest person relative to the image, largest first.
 
     Args:
         annotations (str): a COCO keypoint file.
         number (int): of images.
+        least_joints (int): labelled joints that each person needs. Defaults to 5.
 
     Returns:
         list[int]: image ids.
@@ -32,12 +33,12 @@ def choose_clear_images(annotations: str, number: int) -> list[int]:
     sizes = {
         image: min(person['area'] ** 0.5 for person in group) / sides[image]
         for image, group in people.items()
-        if 2 <= len(group) <= 4 and all(count_joints(p) >= 5 and not p['iscrowd'] for p in group)
+        if 2 <= len(group) <= 4 and all(count_joints(p) >= least_joints and not p['iscrowd'] for p in group)
     }
     if len(sizes) < number:
         raise ValueError(
-            f'{annotations} has {len(sizes)} images of 2 to 4 people with 5 labelled joints each, but {number} are '
-            'needed; choose a smaller number or a larger file.'
+            f'{annotations} has {len(sizes)} images of 2 to 4 people with {least_joints} labelled joints each, but '
+            f'{number} are needed; choose a smaller number or a larger file.'
         )
     return sorted(sizes, key=sizes.get, reverse=True)[:number]
 

@@ -3,5 +3,6 @@
 from .coco_metric import BottomupCocoMetric
 from .dump_predictions import DumpPredictions
 from .person_count import PersonCountMetric
+from .wholebody_metric import BottomupWholeBodyMetric
 
-__all__ = ['BottomupCocoMetric', 'DumpPredictions', 'PersonCountMetric']
+__all__ = ['BottomupCocoMetric', 'BottomupWholeBodyMetric', 'DumpPredictions', 'PersonCountMetric']

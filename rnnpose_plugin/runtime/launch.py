@@ -15,6 +15,7 @@ from mmengine.fileio import dump
 from mmengine.runner import Runner
 
 from ..engine import InterruptHook, ResumeHook
+from ..shipped import find_shipped
 from .checkpoint_file import check_checkpoint_file, check_output_file, checkpoint_to_resume, last_good_checkpoint
 from .checks import check_run
 from .cpu_processes import cpu_model_wrapper, init_cpu_process_group
@@ -52,7 +53,7 @@ def read_config(path: str) -> Config:
     """Read a config file.
 
     Args:
-        path (str): The file.
+        path (str): The file, or the name of a shipped one: ``rnnpose_plugin::rnnpose_hg_coco.py``.
 
     Returns:
         Config: The config; an evaluator of one metric is a list of it.
@@ -60,6 +61,7 @@ def read_config(path: str) -> Config:
     Raises:
         FileNotFoundError: if it, or a file it is built on, does not exist; the message names it.
     """
+    path = find_shipped(path)
     if not os.path.isfile(path):
         raise FileNotFoundError(f'config {path!r} does not exist; check the path')
     try:
@@ -159,7 +161,7 @@ def prepare_test(cfg: Config, args: argparse.Namespace) -> None:
         cfg (Config): The config, changed in place.
         args (Namespace): The parsed command line.
     """
-    checkpoint = args.checkpoint
+    checkpoint = find_shipped(args.checkpoint)
     if os.path.isdir(checkpoint):
         checkpoint = last_good_checkpoint(checkpoint)
         if checkpoint is None:
@@ -259,10 +261,12 @@ def _use_amp(cfg: Config) -> None:
 def _check_start(cfg: Config) -> None:
     """Check the files that a training starts from; the Runner would open them only after the data are loaded."""
     if cfg.get('load_from'):
+        cfg.load_from = find_shipped(cfg.load_from) if isinstance(cfg.load_from, str) else cfg.load_from
         check_checkpoint_file(cfg.load_from)
     if not isinstance(cfg.model, dict):
         raise ValueError(f'model={cfg.model}; it has to be a dict')
-    for path in _pretrained_backbone(cfg):
+    for init_cfg in _pretrained_backbone(cfg):
+        path = init_cfg['checkpoint'] = find_shipped(init_cfg['checkpoint'])
         if '://' not in path and not os.path.isfile(path):
             raise FileNotFoundError(
                 f'the weights {path} of model.backbone.init_cfg do not exist; train them first, or start without: '
@@ -271,10 +275,10 @@ def _check_start(cfg: Config) -> None:
         check_checkpoint_file(path)
 
 
-def _pretrained_backbone(cfg: Config) -> list[str]:
+def _pretrained_backbone(cfg: Config) -> list[dict]:
     init_cfg = cfg.model.get('backbone', {}).get('init_cfg') or []
     parts = init_cfg if isinstance(init_cfg, (list, tuple)) else [init_cfg]
-    return [part['checkpoint'] for part in parts if part.get('checkpoint')]
+    return [part for part in parts if part.get('checkpoint')]
 
 
 def _annotation_files(node: Any, root: str = '') -> list[str]:

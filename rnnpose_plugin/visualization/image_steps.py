@@ -8,19 +8,16 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from mmengine.device import get_device
 from mmengine.registry import init_default_scope
-from mmpose.apis import inference_bottomup, init_model
+from mmpose.apis import inference_bottomup
 from mmpose.models.pose_estimators.base import BasePoseEstimator
 from mmpose.registry import DATASETS
 from mmpose.structures import PoseDataSample
 
 from ..codecs import InstanceHeatmap
-from ..engine.checkpoint_fit_hook import refuse_misfit
-from ..runtime.checkpoint_file import check_checkpoint_file
 from ..runtime.launch import read_config
+from ..runtime.predict import load_model
 from ..runtime.progress import track
-from ..runtime.restricted_load import read_checkpoint
 
 
 @dataclass
@@ -89,14 +86,11 @@ def decode_images(config: str, checkpoint: str, paths: Sequence[str], device: st
         ValueError: if the config has another head, which has no steps, or the checkpoint does not fit.
         FileNotFoundError: if the config, the checkpoint or an image does not exist.
     """
-    read_config(config)
     for path in paths:
         if not Path(path).exists():
             raise FileNotFoundError(f'image {path} does not exist; check the path')
-    options = dict(model=dict(test_cfg=dict(output_heatmaps=True)))
-    check_checkpoint_file(checkpoint)
-    model = init_model(config, None, device=device or get_device(), cfg_options=options)
-    refuse_misfit(model, read_checkpoint(checkpoint), checkpoint)
+    model = load_model(config, checkpoint, device)
+    model.test_cfg = {**(model.test_cfg or {}), 'output_heatmaps': True}
     codec = getattr(model.head, 'decoder', None)
     if not isinstance(codec, InstanceHeatmap):
         raise ValueError(f'{config} has a {type(model.head).__name__}, which has no steps; use a RecurrentPoseHead.')

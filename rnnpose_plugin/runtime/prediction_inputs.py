@@ -1,0 +1,113 @@
+"""What a prediction reads: an image, a folder, a glob pattern or a video."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import mmcv
+import numpy as np
+from torchvision.datasets.folder import IMG_EXTENSIONS
+
+from ..datasets.loading import LoadPoseImage
+
+
+class Images:
+    """Image files, read one after the other; one that cannot be read is remembered in ``unreadable`` and left out.
+
+    Args:
+        paths (Sequence[str]): The files, at least one.
+    """
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        self.paths = list(paths)
+        folder = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
+        self.names = [os.path.relpath(os.path.abspath(path), folder) for path in paths]
+        stems = [Path(path).stem for path in paths]
+        numbered = all(stem.isdecimal() for stem in stems) and len({int(stem) for stem in stems}) == len(stems)
+        self.ids = [int(stem) for stem in stems] if numbered else list(range(1, len(stems) + 1))  # COCO's names are ids
+        self.unreadable: list[str] = []
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __iter__(self) -> Iterator[tuple[int, str, np.ndarray | None]]:
+        """Id, name and the image (h, w, 3) uint8 BGR, None where it cannot be read."""
+        load = LoadPoseImage()
+        for number, name, path in zip(self.ids, self.names, self.paths):
+            try:
+                yield number, name, load(dict(img_path=path))['img']
+            except (OSError, ValueError) as error:
+                self.unreadable.append(f'image {path} could not be read ({error})')
+                yield number, name, None
+
+
+class Video:
+    """The frames of a video, numbered from 1.
+
+    Args:
+        path (str): The file.
+
+    Raises:
+        ValueError: if no frame of it can be decoded.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.paths = [path]
+        self.reader = mmcv.VideoReader(path)
+        first = self.reader.read() if self.reader.opened else None
+        if first is None:
+            raise ValueError(f'{path} is neither an image nor a video that OpenCV can decode; give another file')
+        self.reader = mmcv.VideoReader(path)
+        self.fps = self.reader.fps if 0 < self.reader.fps < 1000 else 25.0
+        self.unreadable: list[str] = []
+
+    def __len__(self) -> int:
+        return max(len(self.reader), 1)
+
+    def __iter__(self) -> Iterator[tuple[int, str, np.ndarray | None]]:
+        """Number, name such as ``video.mp4#1`` and the frame (h, w, 3) uint8 BGR."""
+        for number, frame in enumerate(self.reader, start=1):
+            yield number, f'{os.path.basename(self.paths[0])}#{number}', frame
+
+
+def find_inputs(name: str) -> Images | Video:
+    """Find what a command-line argument names.
+
+    Args:
+        name (str): An image, a video, a folder, whose images are taken in the order of their names, without
+            subfolders, or a glob pattern, ``**`` for all subfolders.
+
+    Returns:
+        Images | Video: at least one image, or a video with at least one frame.
+
+    Raises:
+        FileNotFoundError: if there is no such file, or no image among them.
+        ValueError: if a file is neither an image nor a video.
+    """
+    if os.path.isfile(name):
+        return Images([name]) if is_image(name) else Video(name)
+    if os.path.isdir(name):
+        found, where = [entry.path for entry in os.scandir(name) if entry.is_file()], f'the folder {name} has'
+    elif glob.has_magic(name):
+        found, where = glob.glob(name, recursive=True), f'the pattern {name!r} matches'
+    else:
+        raise FileNotFoundError(f'{name!r} is no file, folder or pattern of files; check the path')
+    images = sorted(path for path in found if is_image(path) and os.path.isfile(path))
+    if not images:
+        raise FileNotFoundError(f'{where} no image ({", ".join(sorted(IMG_EXTENSIONS))}); give another one')
+    return Images(images)
+
+
+def is_image(path: str) -> bool:
+    """Whether a file's name is that of an image.
+
+    Args:
+        path (str): The file.
+
+    Returns:
+        bool: By its extension.
+    """
+    return path.lower().endswith(IMG_EXTENSIONS)

@@ -1,0 +1,183 @@
+"""tools/predict.py on images, a folder, a pattern and a video; what it refuses."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import shutil
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmpose.apis import inference_bottomup
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from projects.crowdbench.synthetic_crowd import CROWDBENCH, write_split
+from rnnpose_plugin.runtime.predict import load_model
+
+ROOT = Path(__file__).parent.parent
+CONFIG = str(ROOT / 'configs' / 'rnnpose_context_crowdbench.py')
+WEIGHTS = str(ROOT / 'model_zoo' / 'rnnpose_context_crowdbench.pth')
+MODEL = ['--config', CONFIG, '--checkpoint', WEIGHTS, '--device', 'cpu']
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    """Two images with people, plain/000001.png and plain/000002.png, a black one, and their annotations."""
+    folder = tmp_path_factory.mktemp('data')
+    write_split(folder, 'plain', 2, 0, CROWDBENCH)
+    cv2.imwrite(str(folder / 'plain/000003.png'), np.zeros((128, 128, 3), np.uint8))
+    (folder / 'plain/notes.txt').write_text('not an image')
+    (folder / 'plain/deeper').mkdir()
+    shutil.copy(folder / 'plain/000001.png', folder / 'plain/deeper/last.png')
+    return folder
+
+
+@pytest.fixture
+def predict(data, tmp_path, monkeypatch, capsys):
+    """The command in this process; gives what it printed and its error."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv('RNNPOSE_TRACEBACK', raising=False)
+
+    def run(*arguments, model=MODEL, status=None):
+        monkeypatch.setattr(sys, 'argv', ['predict.py', *map(str, arguments), *model])
+        if status is None:
+            runpy.run_path(str(ROOT / 'tools/predict.py'), run_name='__main__')
+        else:
+            with pytest.raises(SystemExit) as stop:
+                runpy.run_path(str(ROOT / 'tools/predict.py'), run_name='__main__')
+            assert stop.value.code == status
+        return capsys.readouterr()
+
+    return run
+
+
+def read(folder):
+    return [json.loads((Path(folder) / f'{name}.json').read_text()) for name in ('results', 'by_image', 'images')]
+
+
+def test_a_folder_is_predicted_and_drawn(predict, data):
+    printed = predict(data / 'plain', '--out', 'out', '--score-threshold', '0.4', '--draw')
+    results, by_image, images = read('out')
+    names = ['000001.png', '000002.png', '000003.png']
+    assert list(by_image) == names == [image['file_name'] for image in images['images']]
+    assert by_image['000003.png'] == [] and by_image['000001.png'] and by_image['000002.png']
+    assert [image['id'] for image in images['images']] == [1, 2, 3]  # the number in the name, as in COCO
+    assert results == [person for name in names for person in by_image[name]]
+    assert f'{len(results)} people in 3 images' in printed.out and 'images: 3/3' in printed.err
+    model = load_model(CONFIG, WEIGHTS, 'cpu')
+    (sample,) = inference_bottomup(model, str(data / 'plain/000002.png'))
+    kept = sample.pred_instances[sample.pred_instances.bbox_scores >= 0.4]
+    found = by_image['000002.png']
+    assert np.allclose([person['score'] for person in found], kept.bbox_scores)
+    joints = np.array([person['keypoints'] for person in found]).reshape(len(found), 17, 3)
+    assert np.allclose(joints[..., :2], kept.keypoints) and np.allclose(joints[..., 2], kept.keypoint_scores)
+    before, after = (cv2.imread(str(folder / '000001.png')) for folder in (data / 'plain', Path('out/drawn')))
+    assert before.shape == after.shape and (before != after).any()
+    palette = model.dataset_meta['skeleton_link_colors']
+    assert any((after == colour[::-1]).all(axis=2).any() for colour in palette)
+    black = cv2.imread('out/drawn/000003.png')
+    assert black.shape == (128, 128, 3) and not black.any()
+
+
+def test_the_results_are_evaluated_by_pycocotools(predict, data):
+    predict(data / 'plain', '--out', 'out')
+    own = COCO('out/images.json')
+    assert len(own.loadRes('out/results.json').getAnnIds()) == len(read('out')[0])
+    assert own.cats[1]['keypoints'][0] == 'nose' and [1, 2] in own.cats[1]['skeleton']
+    truth = COCO(str(data / 'annotations/plain.json'))
+    known = [person for person in read('out')[0] if person['image_id'] in truth.imgs]
+    evaluation = COCOeval(truth, truth.loadRes(known), 'keypoints')
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    assert evaluation.stats[0] > 0.5
+
+
+def test_a_pattern_and_a_single_image(predict, data):
+    predict(data / 'plain/**/*.png', '--out', 'all')
+    by_image, images = read('all')[1:]
+    assert set(by_image) == {'000001.png', '000002.png', '000003.png', 'deeper/last.png'}
+    assert [image['id'] for image in images['images']] == [1, 2, 3, 4]
+    predict(data / 'plain/deeper/last.png', '--out', 'one')
+    assert list(read('one')[1]) == ['last.png']
+    assert np.isclose(read('one')[1]['last.png'][0]['score'], by_image['000001.png'][0]['score'])
+
+
+def test_a_video_is_predicted_frame_by_frame(predict, data):
+    writer = cv2.VideoWriter('people.avi', cv2.VideoWriter_fourcc(*'MJPG'), 12, (128, 128))
+    for number in (1, 3):
+        writer.write(cv2.imread(str(data / f'plain/00000{number}.png')))
+    writer.release()
+    predict('people.avi', '--out', 'out', '--score-threshold', '0.4', '--draw')
+    by_image, images = read('out')[1:]
+    assert list(by_image) == ['people.avi#1', 'people.avi#2']
+    assert by_image['people.avi#1'] and by_image['people.avi#2'] == []
+    assert images['images'][1] == dict(id=2, file_name='people.avi#2', height=128, width=128)
+    drawn = cv2.VideoCapture('out/drawn/people.mp4')
+    assert (drawn.get(cv2.CAP_PROP_FRAME_COUNT), round(drawn.get(cv2.CAP_PROP_FPS))) == (2, 12)
+
+
+def test_a_damaged_image_does_not_lose_the_others(predict, data, tmp_path):
+    shutil.copytree(data / 'plain', tmp_path / 'mixed')
+    (tmp_path / 'mixed/000002.png').write_bytes((data / 'plain/000002.png').read_bytes()[:300])
+    line = predict('mixed', '--out', 'out', status=1).err.strip().splitlines()[-1]
+    assert line.startswith('error: image mixed/000002.png could not be read') and '1 of 3 images' in line
+    assert list(read('out')[1]) == ['000001.png', '000003.png']
+
+
+def write_other_files(folder):
+    (folder / 'empty').mkdir()
+    (folder / 'text.mp4').write_text('not a video')
+    (folder / 'out.json').touch()
+    (folder / 'drawings/drawn').mkdir(parents=True)
+    cv2.imwrite(str(folder / 'drawings/drawn/1.png'), np.zeros((8, 8, 3), np.uint8))
+    torch.save(dict(state_dict=dict(weight=torch.zeros(2))), folder / 'other.pth')
+    (folder / 'no_model.py').write_text('a = 1')
+    (folder / 'topdown.py').write_text(
+        "_base_ = ['mmpose::body_2d_keypoint/simcc/coco/simcc_res50_8xb64-210e_coco-256x192.py']"
+    )
+    meta = "dict(from_file='configs/_base_/datasets/crowdpose.py')"
+    lines = [f'_base_ = [{CONFIG!r}]', f'train_dataloader = dict(dataset=dict(metainfo={meta}))']
+    (folder / 'other_joints.py').write_text('\n'.join(lines))
+    content = torch.load(WEIGHTS)
+    content['meta'] = {}
+    torch.save(content, folder / 'bare.pth')
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'model', 'sentence'),
+    [
+        (['nowhere.jpg'], {}, "'nowhere.jpg' is no file, folder or pattern of files; check the path"),
+        (['empty'], {}, 'the folder empty has no image (.bmp, .jpeg'),
+        (['*.jpg'], {}, "the pattern '*.jpg' matches no image"),
+        (['text.mp4'], {}, 'text.mp4 is neither an image nor a video that OpenCV can decode'),
+        (['drawings/drawn', '--out', 'drawings'], {}, 'where drawn images are written; give another --out'),
+        (['drawings/drawn', '--out', 'out.json'], {}, '--out out.json is a file; give a folder'),
+        (['drawings/drawn', '--score-threshold', 'nan'], {}, '--score-threshold nan is not a number'),
+        (['drawings/drawn'], {'--config': 'no.py'}, "config 'no.py' does not exist; check the path"),
+        (['drawings/drawn'], {'--config': 'no_model.py'}, 'config no_model.py has no model'),
+        (['drawings/drawn'], {'--checkpoint': 'no.pth'}, "checkpoint 'no.pth' does not exist; check the path"),
+        (['drawings/drawn'], {'--checkpoint': 'out.json'}, 'out.json is not a checkpoint'),
+        (['drawings/drawn'], {'--checkpoint': 'other.pth'}, 'other.pth'),
+        (['drawings/drawn'], {'--config': 'topdown.py'}, 'needs the boxes of a detector; use a bottom-up model'),
+        (
+            ['drawings/drawn'],
+            {'--config': 'other_joints.py', '--checkpoint': 'bare.pth'},
+            'model.head.num_keypoints=17, but the data set crowdpose has 14 keypoints',
+        ),
+    ],
+)
+def test_bad_input_gives_one_sentence(predict, tmp_path, arguments, model, sentence):
+    write_other_files(tmp_path)
+    out = [] if '--out' in arguments else ['--out', 'out']
+    options = {'--config': CONFIG, '--checkpoint': WEIGHTS, '--device': 'cpu', **model}
+    command = [*arguments, *out]
+    error = predict(*command, model=[word for pair in options.items() for word in pair], status=1).err
+    line = error.strip().splitlines()[-1]
+    assert line.startswith('error: ') and sentence in line and 'Error: ' not in line
+    assert not (tmp_path / 'out').exists()

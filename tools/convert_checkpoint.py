@@ -1,4 +1,4 @@
-"""Turn published AE weights into those of MMPose 1.x: ``python tools/convert_checkpoint.py IN OUT``."""
+"""Turn published AE weights, or MoveNet's, into those of MMPose 1.x: ``python tools/convert_checkpoint.py IN OUT``."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from rnnpose_plugin.runtime.errors import one_sentence_errors
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Convert a published hourglass for Associative Embedding.')
-    parser.add_argument('source_file', metavar='IN', help='checkpoint of MMPose 0.x or of pose-ae-train')
+    parser = argparse.ArgumentParser(description='Convert a published hourglass for Associative Embedding, or MoveNet.')
+    parser.add_argument(
+        'source_file', metavar='IN', help='checkpoint of MMPose 0.x or pose-ae-train, or json of MoveNet'
+    )
     parser.add_argument('target_file', metavar='OUT', help='checkpoint to write')
     parser.add_argument(
         '--source', choices=['auto', *SOURCES], default='auto', help='what IN is (default: %(default)s)'

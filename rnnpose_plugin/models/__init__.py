@@ -6,6 +6,8 @@ from .data_preprocessor import PoseScalesPreprocessor
 from .estimator import FreezableBottomupPoseEstimator
 from .feature_norm import RunningFeatureNorm
 from .matched_loss import HungarianHeatmapLoss, StopLoss
+from .movenet import MoveNetBackbone
+from .movenet_head import MoveNetHead
 from .necks import StackedFeatures
 from .recurrent_head import RecurrentPoseHead
 from .swin import LoadableSwinTransformer
@@ -15,6 +17,8 @@ __all__ = [
     'FreezableBottomupPoseEstimator',
     'HungarianHeatmapLoss',
     'LoadableSwinTransformer',
+    'MoveNetBackbone',
+    'MoveNetHead',
     'PoseScalesPreprocessor',
     'RecurrentPoseHead',
     'RunningFeatureNorm',

@@ -28,6 +28,7 @@ import torch
 from mmpose.models.backbones import HourglassAENet
 from torch import Tensor
 
+from . import convert_movenet
 from .checkpoint_file import check_checkpoint_file, check_output_file, check_output_folder
 from .publish import write_checkpoint
 
@@ -36,6 +37,8 @@ PREPROCESSING = {
     'mmpose0': dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True),
     'pose-ae': dict(mean=[0.0, 0.0, 0.0], std=[255.0, 255.0, 255.0], bgr_to_rgb=True),
 }
+HOURGLASS_SOURCES = tuple(PREPROCESSING)
+PREPROCESSING[convert_movenet.SOURCE] = convert_movenet.PREPROCESSING
 SOURCES = tuple(PREPROCESSING)
 
 # Names inside the hourglass of a stack, and the stack's number.
@@ -55,8 +58,12 @@ POSE_AE_LAYERS = (
 
 BATCH_NORM_EPS = 1e-5  # torch's default, which HourglassAENet keeps
 
-# By the channels of a stack.
-CONFIGS = {34: 'configs/rnnpose_hg34_coco.py', 68: 'configs/rnnpose_hg_coco.py'}
+# By the channels of a stack, or the source.
+CONFIGS = {
+    34: 'configs/rnnpose_hg34_coco.py',
+    68: 'configs/rnnpose_hg_coco.py',
+    convert_movenet.SOURCE: 'configs/rnnpose_movenet_photo.py',
+}
 
 
 def convert_file(source_file: str, target_file: str, source: str = 'auto', force: bool = False) -> dict:
@@ -65,7 +72,8 @@ def convert_file(source_file: str, target_file: str, source: str = 'auto', force
     Args:
         source_file (str): a published checkpoint, or one trained by that code.
         target_file (str): what to write, for ``init_cfg=dict(type='Pretrained', prefix='backbone.')`` or ``load_from``.
-        source (str): one of `SOURCES`, or 'auto' to recognise it by the names in the file. Defaults to 'auto'.
+        source (str): one of `SOURCES`, or 'auto' to recognise it by the names in the file; json is `movenet`. Defaults
+            to 'auto'.
         force (bool): replace an existing target. Defaults to False.
 
     Returns:
@@ -81,10 +89,14 @@ def convert_file(source_file: str, target_file: str, source: str = 'auto', force
         raise FileExistsError(f'{target_file} exists already; choose another name, or --force to replace it')
     check_output_file('OUT', target_file, '', [source_file])
     check_output_folder(target_file)
-    weights = read_weights(source_file)
-    if source == 'auto':
-        source = detect_source(weights, source_file)
-    state_dict, backbone = convert_weights(weights, source, source_file)
+    if source == 'auto' and source_file.endswith('.json'):
+        source = convert_movenet.SOURCE
+    if source == convert_movenet.SOURCE:
+        state_dict, backbone = convert_movenet.convert_movenet(source_file)
+    else:
+        weights = read_weights(source_file)
+        source = detect_source(weights, source_file) if source == 'auto' else source
+        state_dict, backbone = convert_weights(weights, source, source_file)
     meta = dict(source=source, backbone=backbone, data_preprocessor=PREPROCESSING[source])
     write_checkpoint(dict(state_dict=state_dict, meta=meta), target_file)
     return meta
@@ -160,7 +172,7 @@ def convert_weights(weights: dict[str, Tensor], source: str, path: str) -> tuple
     Raises:
         ValueError: if the source is unknown, or weights are missing, misshaped or without a place.
     """
-    if source not in SOURCES:
+    if source not in HOURGLASS_SOURCES:
         raise ValueError(f'source is {source!r}; use one of {", ".join(SOURCES)}')
     backbone = _sizes(weights, source, path)
     with torch.device('meta'):  # names and shapes, without memory
@@ -198,11 +210,11 @@ def usage(meta: dict, path: str) -> str:
         str: the end of a command line.
     """
     options = [f'model.backbone.init_cfg.checkpoint={path}']
-    if meta['data_preprocessor'] != PREPROCESSING['mmpose0']:  # what the configs have
+    if meta['source'] == 'pose-ae':  # the configs have the other ones'
         for key in ('mean', 'std'):
             numbers = ','.join(f'{number:g}' for number in meta['data_preprocessor'][key])
             options.append(f'model.data_preprocessor.{key}=[{numbers}]')
-    config = CONFIGS.get(meta['backbone']['out_channels'], 'CONFIG')
+    config = CONFIGS.get(meta['backbone'].get('out_channels', meta['source']), 'CONFIG')
     return ' '.join([config, '--cfg-options', *map(shlex.quote, options)])
 
 

@@ -27,6 +27,7 @@ class FirstLSTM(HeatmapLSTM):
         noise (float): the first pass's heatmaps are drawn from U[0, noise]. Defaults to 0.1.
         context (str): see :class:`HeatmapLSTM`. Defaults to ``'none'``.
         layer_strides (tuple[int, ...], optional): see :class:`HeatmapLSTM`. Defaults to None.
+        given_channels (int): see :class:`HeatmapLSTM`; a subclass's step gives them. Defaults to 0.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class FirstLSTM(HeatmapLSTM):
         noise: float = 0.1,
         context: str = 'none',
         layer_strides: tuple[int, ...] | None = None,
+        given_channels: int = 0,
     ) -> None:
         super().__init__(
             feature_channels,
@@ -47,6 +49,7 @@ class FirstLSTM(HeatmapLSTM):
             feedback_passes,
             kernel_size,
             noise,
+            given_channels,
             context=context,
             layer_strides=layer_strides,
         )
@@ -67,8 +70,19 @@ class FirstLSTM(HeatmapLSTM):
             new h and c of each layer.
         """
         heatmaps, states = self.run_passes(static_maps, states, first)
+        return heatmaps, self.stop_logits(states), states
+
+    def stop_logits(self, states: list[State]) -> Tensor:
+        """How sure it is that a step's person was a new one.
+
+        Args:
+            states (list[tuple[Tensor, Tensor]]): h and c of each layer after the step's last pass.
+
+        Returns:
+            Tensor: (N,).
+        """
         maxima = torch.cat([h.amax(dim=(2, 3)) for h, _ in states], dim=1)
-        return heatmaps, self.to_stop(maxima).squeeze(1), states
+        return self.to_stop(maxima).squeeze(1)
 
     @torch.no_grad()
     def decode_people(

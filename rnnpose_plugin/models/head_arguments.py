@@ -12,6 +12,7 @@ def check_arguments(
     hidden_channels: tuple[int, ...],
     second_lstm: dict | None,
     first_lstm_loss: bool,
+    claimed_maps: bool = False,
 ) -> None:
     """Refuse what the head cannot be built with; the arguments are those of :class:`RecurrentPoseHead`.
 
@@ -24,6 +25,7 @@ def check_arguments(
         hidden_channels (tuple[int, ...]): of LSTM1; LSTM2 needs at least one layer there.
         second_lstm (dict, optional): arguments of LSTM2.
         first_lstm_loss (bool): True unless there is an LSTM2.
+        claimed_maps (bool): with :class:`ClaimingLSTM`. Defaults to False.
 
     Raises:
         ValueError: for the first argument out of its range, with its value.
@@ -43,8 +45,9 @@ def check_arguments(
             f'second_lstm={second_lstm} refines the heatmaps of LSTM1, but hidden_channels is {hidden_channels}; '
             'give LSTM1 its layers, or leave second_lstm out.'
         )
-    if not isinstance(first_lstm_loss, bool):  # any word, such as 'no', would count as True
-        raise ValueError(f'first_lstm_loss is {first_lstm_loss!r}; use True or False.')
+    for name, value in (('first_lstm_loss', first_lstm_loss), ('claimed_maps', claimed_maps)):
+        if not isinstance(value, bool):  # any word, such as 'no', would count as True
+            raise ValueError(f'{name} is {value!r}; use True or False.')
     if second_lstm is None and not first_lstm_loss:
         raise ValueError('first_lstm_loss is False, but without second_lstm nothing else is supervised; set one.')
 

@@ -15,6 +15,8 @@ TEST_SETTINGS = dict(
     unmatched='keep',
     match_distance=0.8,
     ae_refinement=False,
+    snap_to_peaks=False,
+    score_threshold=0.0,
 )
 
 
@@ -38,6 +40,11 @@ def read_test_settings(test_cfg: dict | None) -> dict:
     for name, default in TEST_SETTINGS.items():  # the word 'no' would switch an option on
         if isinstance(default, bool) and not isinstance(settings[name], bool):
             raise ValueError(f'{name} is {settings[name]!r}; use True or False.')
+    least = settings['score_threshold']
+    if isinstance(least, bool) or not isinstance(least, (int, float)) or not 0 <= least < 1:
+        raise ValueError(f'score_threshold is {least!r}; instance scores are compared with it, use 0 to below 1.')
+    if settings['ae_refinement'] and settings['snap_to_peaks']:
+        raise ValueError('ae_refinement and snap_to_peaks both want the maps behind F; leave one of them out.')
     return settings
 
 

@@ -24,6 +24,8 @@ class StackedFeatures(BaseModule):
         in_index (list[int], optional): which outputs are used, negative from the end; all by default.
         ae_channels (int): when > 0, the first so many channels of the last used output are passed along behind F: the
             AE heatmaps and tags, for refinement. Defaults to 0.
+        beside (int, optional): this output is passed along behind F as it is, such as MoveNet's ``peaks``. Defaults to
+            None.
 
     Raises:
         ValueError: if a range or an index does not fit ``in_channels``.
@@ -35,8 +37,15 @@ class StackedFeatures(BaseModule):
         channels: tuple[int, int] | None = None,
         in_index: list[int] | None = None,
         ae_channels: int = 0,
+        beside: int | None = None,
     ) -> None:
         super().__init__()
+        if beside is not None and (ae_channels or not 0 <= beside < len(in_channels)):
+            raise ValueError(
+                f'beside is {beside} and ae_channels {ae_channels}, but one thing fits behind F, and the backbone has '
+                f'{len(in_channels)} outputs; name one of these, or leave one of the two out.'
+            )
+        self.beside = beside
         indices = range(len(in_channels)) if in_index is None else in_index
         for index in indices:
             if not -len(in_channels) <= index < len(in_channels):
@@ -61,7 +70,8 @@ class StackedFeatures(BaseModule):
             feats (list[Tensor] | tuple[Tensor, ...]): the backbone's outputs, each (N, C_i, H, W).
 
         Returns:
-            tuple[Tensor, ...]: F (N, C, H, W) and, if asked for, the AE maps (N, ae_channels, H, W).
+            tuple[Tensor, ...]: F (N, C, H, W) and, if asked for, the AE maps (N, ae_channels, H, W) or the output
+            ``beside``.
 
         Raises:
             ValueError: if the outputs' channels are not ``in_channels`` or the sizes differ.
@@ -77,4 +87,6 @@ class StackedFeatures(BaseModule):
             raise ValueError(f'The outputs {self.in_index} have sizes {sizes}; choose outputs of one size by in_index.')
         begin, end = self.channels
         features = torch.cat([f[:, begin:end] for f in used], dim=1)
+        if self.beside is not None:
+            return features, feats[self.beside]
         return (features, used[-1][:, : self.ae_channels]) if self.ae_channels else (features,)

@@ -11,10 +11,12 @@ from torch import Tensor
 
 from .ae_maps import ae_maps_of, fill_missing_keypoints
 from .chunked_backprop import backprop_in_chunks, backprop_with_steps
+from .claiming_lstm import ClaimingLSTM
 from .first_lstm import FirstLSTM
 from .head_arguments import check_arguments
 from .head_targets import make_targets
 from .head_views import read_test_settings, views_of_batch
+from .peak_snapping import peak_maps_of, snap_people
 from .second_lstm import SecondLSTM
 from .training_controls import TrainingControls
 from .training_sequence import SequenceRules, TrainingSequence
@@ -41,6 +43,8 @@ class RecurrentPoseHead(BaseHead):
             :class:`GlobalContext`. Defaults to ``'none'``.
         layer_strides (tuple[int, ...], optional): cells of F along one side of a cell of each layer, see
             :class:`ConvLSTM`. Defaults to None, 1 for all, as in the paper.
+        claimed_maps (bool): the decoder is shown which joints were claimed so far, see :class:`ClaimingLSTM`; not the
+            paper's. Defaults to False.
         stop_threshold (float): omega, in (0, 1), in training and at inference. Defaults to sigmoid(-1), about 0.27.
         max_instances (int): most people per image, in training (longer sequences are cut) and at inference (with a
             warning). Defaults to 30, as in MMPose's AE configs.
@@ -77,6 +81,7 @@ class RecurrentPoseHead(BaseHead):
         kernel_size: int = 3,
         context: str = 'none',
         layer_strides: tuple[int, ...] | None = None,
+        claimed_maps: bool = False,
         stop_threshold: float = 1 / (1 + math.e),
         max_instances: int = 30,
         max_train_instances: int | None = None,
@@ -91,15 +96,16 @@ class RecurrentPoseHead(BaseHead):
     ) -> None:
         super().__init__(init_cfg)
         check_arguments(stop_threshold, max_instances, max_train_instances, max_surplus, chunk_size, hidden_channels,
-                        second_lstm, first_lstm_loss)  # fmt: skip
+                        second_lstm, first_lstm_loss, claimed_maps)  # fmt: skip
         self.in_channels, self.num_keypoints = in_channels, num_keypoints
         self.stop_threshold, self.first_lstm_loss = stop_threshold, first_lstm_loss
         self.max_instances, self.max_train_instances = max_instances, max_train_instances or max_instances
         self.max_surplus, self.chunk_size = max_surplus, chunk_size
         self.decoder = KEYPOINT_CODECS.build(decoder)
         self.norm = None if feature_norm is None else MODELS.build(dict(feature_norm, num_features=in_channels))
-        self.first_lstm = FirstLSTM(in_channels, num_keypoints, hidden_channels, feedback_passes, kernel_size,
-                                    context=context, layer_strides=layer_strides)  # fmt: skip
+        first_lstm = ClaimingLSTM if claimed_maps else FirstLSTM
+        self.first_lstm = first_lstm(in_channels, num_keypoints, hidden_channels, feedback_passes,
+                                     kernel_size=kernel_size, context=context, layer_strides=layer_strides)  # fmt: skip
         self.second_lstm = None if second_lstm is None else SecondLSTM(in_channels, num_keypoints, **second_lstm)
         self.heatmap_loss, self.stop_loss = MODELS.build(heatmap_loss), MODELS.build(stop_loss)
         self.training_controls = TrainingControls()
@@ -149,7 +155,10 @@ class RecurrentPoseHead(BaseHead):
             test_cfg (dict, optional): settings. ``output_heatmaps`` adds the heatmaps; ``flip_test`` and
                 ``multiscale_test`` average over views, whose people are matched first, see :func:`merge_views` for
                 ``unmatched`` and ``match_distance``; ``ae_refinement`` fills in discarded joints from the AE maps
-                behind F (section 3.3), see :func:`fill_missing`.
+                behind F (section 3.3), see :func:`fill_missing`; ``snap_to_peaks`` moves joints to peaks of the
+                backbone's own maps behind F, whose heights become their scores and, times the stop probability, the
+                instance score, see :func:`snap_to_peaks`; whoever has a lower instance score than ``score_threshold``
+                is left out.
 
         Returns:
             list[InstanceData] | tuple[list[InstanceData], list[PixelData]]: for each image ``keypoints`` (n, K, 2) in
@@ -166,7 +175,9 @@ class RecurrentPoseHead(BaseHead):
         merging = settings['unmatched'], settings['match_distance']
         people = [self._most_likely(*merge_views(list(of_image), *merging)) for of_image in sequences]
         ae_maps = (self._ae_maps(views) if settings['ae_refinement'] else None) or [None] * len(people)
-        instances, heatmaps = zip(*(self._decode(*found, maps) for found, maps in zip(people, ae_maps)))
+        peaks = peak_maps_of(views[0].feats, self.num_keypoints) if settings['snap_to_peaks'] else [None] * len(people)
+        least = settings['score_threshold']
+        instances, heatmaps = zip(*(self._decode(*found, *maps, least) for found, *maps in zip(people, ae_maps, peaks)))
         if not settings['output_heatmaps']:
             return list(instances)
         return list(instances), [self._as_pixel_data(maps) for maps in heatmaps]
@@ -211,15 +222,18 @@ class RecurrentPoseHead(BaseHead):
         return ae_maps
 
     def _decode(
-        self, heatmaps: Tensor, stop_probabilities: Tensor, ae_maps: tuple[Tensor, Tensor] | None
+        self, heatmaps: Tensor, stop_probabilities: Tensor, ae_maps: tuple | None, peaks: Tensor | None, least: float
     ) -> tuple[InstanceData, Tensor]:
-        """One image's people and their heatmaps, without those of whom no joint is kept."""
-        keypoints, keypoint_scores, scores = self.decoder.decode((heatmaps, stop_probabilities))
+        """One image's people and their heatmaps, without those of whom no joint is kept or whose score is too low."""
+        poses = self.decoder.decode((heatmaps, stop_probabilities))
         if ae_maps is not None:
-            keypoints, keypoint_scores = fill_missing_keypoints(keypoints, keypoint_scores, *ae_maps, self.decoder)
-        kept = scores > 0
-        poses = InstanceData(keypoints=keypoints[kept], keypoint_scores=keypoint_scores[kept], bbox_scores=scores[kept])
-        return poses, heatmaps[torch.from_numpy(kept).to(heatmaps.device)]
+            poses = *fill_missing_keypoints(*poses[:2], *ae_maps, self.decoder), poses[2]
+        if peaks is not None:
+            poses = snap_people(poses, heatmaps, stop_probabilities, peaks, self.decoder.stride)
+        kept = (poses[2] > 0) & (poses[2] >= least)
+        keypoints, keypoint_scores, scores = (part[kept] for part in poses)
+        people = InstanceData(keypoints=keypoints, keypoint_scores=keypoint_scores, bbox_scores=scores)
+        return people, heatmaps[torch.from_numpy(kept).to(heatmaps.device)]
 
     @staticmethod
     def _as_pixel_data(heatmaps: Tensor) -> PixelData:

@@ -1,5 +1,6 @@
 """Hooks and the training loop."""
 
+from .bfloat16_optim import Bfloat16OptimWrapper
 from .checkpoint_fit_hook import CheckpointFitHook
 from .chunk_hook import ChunkedBackpropHook
 from .curriculum import GrowSequenceHook
@@ -12,6 +13,7 @@ from .seed_epoch_hook import SeedEpochHook, seed_worker
 from .synced_save_hook import SyncedSaveHook
 
 __all__ = [
+    'Bfloat16OptimWrapper',
     'CheckpointFitHook',
     'ChunkedBackpropHook',
     'GrowSequenceHook',

@@ -139,7 +139,14 @@ def main() -> None:
         first = (stats[0], drawn) if first is None else first
         off = np.abs(people[:, 0] - people[:, 1]).mean()
         found, true = people.sum(0)
-        cells = [name, *(f'{value:.1f}' for value in stats), interval(drawn), less, f'{found}/{true}', f'{off:.2f}']
+        cells = [
+            name,
+            *(f'{value:.1f}' if value >= 0 else '' for value in stats),
+            interval(drawn),
+            less,
+            f'{found}/{true}',
+            f'{off:.2f}',
+        ]
         print(f'| {" | ".join(cells)} |', flush=True)
 
 

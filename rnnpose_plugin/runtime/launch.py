@@ -121,7 +121,7 @@ def check_options(cfg: Config, options: dict[str, Any]) -> None:
         if first not in read_by_runner:
             raise ValueError(f'--cfg-options {key}: {cfg.filename} has no setting {first!r}; check the spelling')
         if first in EVALUATORS and isinstance(cfg.get(first), list) and not re.match(r'\w+(\.\d|$)', key):
-            key = key.replace(first, f'{first}.0', 1)  # merged by compat.merge_evaluators
+            key = key.replace(first, f'{first}.0', 1)  # merged by mmengine_changes.merge_evaluators
         _check_parents(cfg, key)
 
 

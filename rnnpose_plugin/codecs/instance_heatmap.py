@@ -221,15 +221,28 @@ class InstanceHeatmap(BaseKeypointCodec):
             tuple[np.ndarray, np.ndarray, np.ndarray]: keypoints (N, K, 2) in pixels of the input image, keypoint
             scores (N, K), 0 where discarded, and instance scores (N,).
         """
-        heatmaps, stop_probabilities = (torch.as_tensor(part).float() for part in encoded)
+        keypoints, scores = self.locate(*(torch.as_tensor(part).float() for part in encoded))
+        table = keypoints.cpu().numpy()
+        return table[..., :2], table[..., 2], scores.cpu().numpy()
+
+    def locate(self, heatmaps: Tensor, stop_probabilities: Tensor) -> tuple[Tensor, Tensor]:
+        """:meth:`decode` on tensors. It can be exported: no value of a tensor is looked at.
+
+        Args:
+            heatmaps (Tensor): (N, K, H, W), float32.
+            stop_probabilities (Tensor): (N,) in [0, 1].
+
+        Returns:
+            tuple[Tensor, Tensor]: keypoints (N, K, 3), x and y in pixels of the input image and the keypoint score, 0
+            where discarded; and instance scores (N,).
+        """
         W = heatmaps.shape[-1]
         peaks, flat = heatmaps.flatten(-2).max(dim=-1)
-        x, y = flat % W, torch.div(flat, W, rounding_mode='floor')
+        y = torch.div(flat, W, rounding_mode='floor')
+        x = flat - y * W
         cells = torch.stack([x, y], dim=-1) + self._refine(heatmaps, x, y)
         scores = torch.where(peaks < self.keypoint_threshold, 0.0, peaks)
-        ranking = self._rank(scores, stop_probabilities)
-        table = torch.cat([self.to_pixels(cells), scores[..., None]], dim=-1).cpu().numpy()
-        return table[..., :2], table[..., 2], ranking.cpu().numpy()
+        return torch.cat([self.to_pixels(cells), scores[..., None]], dim=-1), self._rank(scores, stop_probabilities)
 
     def _refine(self, heatmaps: Tensor, x: Tensor, y: Tensor) -> Tensor:
         """Sub-cell steps (N, K, 2) from each peak, in cells."""

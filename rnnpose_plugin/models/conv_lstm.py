@@ -117,7 +117,7 @@ class ConvLSTMCell(nn.Module):
         Returns:
             tuple[Tensor, Tensor]: the new h and c.
         """
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() or torch.compiler.is_exporting():  # an exported graph has no memory of its own
             i, f, o, g = gates.chunk(4, dim=1)
             c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
             return torch.sigmoid(o) * torch.tanh(c), c

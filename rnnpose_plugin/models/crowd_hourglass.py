@@ -60,8 +60,13 @@ class CrowdHourglassAENet(HourglassAENet):
         """
         outputs = super().forward(x)
         height, width = outputs[0].shape[-2:]
-        columns = torch.linspace(-0.5, 0.5, width, dtype=x.dtype, device=x.device)
-        rows = torch.linspace(-0.25, 0.25, height, dtype=x.dtype, device=x.device)
+        columns, rows = self._ramp(0.5, width, x), self._ramp(0.25, height, x)
         slope = torch.zeros_like(outputs[0][:1])
         slope[:, slice(*self.tag_channels)] = self.position_scale * (rows[:, None] + columns)
         return [output + slope for output in outputs]
+
+    @staticmethod
+    def _ramp(end: float, cells: int, like: Tensor) -> Tensor:
+        if torch.compiler.is_exporting():  # linspace would freeze the number of cells; the same to rounding
+            return torch.arange(cells, dtype=like.dtype, device=like.device) * (2 * end / (cells - 1)) - end
+        return torch.linspace(-end, end, cells, dtype=like.dtype, device=like.device)

@@ -72,7 +72,7 @@ class StackedFeatures(BaseModule):
                 'write what the backbone gives.'
             )
         used = [feats[i] for i in self.in_index]
-        if len({f.shape[-2:] for f in used}) > 1:
+        if any(f.shape[-2:] != used[0].shape[-2:] for f in used):
             sizes = [tuple(f.shape[-2:]) for f in used]
             raise ValueError(f'The outputs {self.in_index} have sizes {sizes}; choose outputs of one size by in_index.')
         begin, end = self.channels

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -119,10 +120,32 @@ def write_onnx(
         written = torch.onnx.export(
             program, (), input_names=list(inputs), output_names=list(outputs), opset_version=opset, verbose=False
         )
+    for value in (*written.model.graph.inputs, *written.model.graph.outputs):
+        _name_open_axes(value)
+    _forget_where(written.model)
     written.model.metadata_props.update(facts)
     written.model.producer_name = 'rnnpose_plugin'
     weights = sum(tensor.numel() * tensor.element_size() for tensor in program.state_dict.values())
     written.save(str(path), external_data=weights > ONE_FILE)
+
+
+def _forget_where(model: Any) -> None:
+    """The exporter notes for every node the source lines, with this machine's paths, and makes the file larger."""
+    model.metadata_props.clear()
+    for graph in (model.graph, *model.functions.values()):
+        graph.metadata_props.clear()
+        for node in graph.all_nodes():
+            node.metadata_props.clear()
+            node.doc_string = None
+
+
+def _name_open_axes(value: Any) -> None:
+    """The exporter's own names are s40 and the like."""
+    prefix = '' if value.name == 'image' else f'{value.name}_'
+    names = ('batch', 'people', f'{prefix}height', f'{prefix}width')
+    value.shape = type(value.shape)(
+        [size if isinstance(size, int) else names[axis] for axis, size in enumerate(value.shape)]
+    )
 
 
 def write_pt2(program: ExportedProgram, path: Path, facts: dict) -> None:

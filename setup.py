@@ -20,10 +20,10 @@ def read_version() -> str:
     return re.search(r"^__version__ = '(.+)'$", source, re.MULTILINE).group(1)
 
 
-def read_toolbox() -> list[str]:
-    """Reads the pins of MMPose's stack, the first section of requirements.txt; mmpose itself is not among them."""
-    toolbox = (ROOT / 'requirements.txt').read_text().split('# --- tests and lint')[0]
-    lines = (line.split('#')[0].strip() for line in toolbox.splitlines())
+def read_section(name: str) -> list[str]:
+    """Reads the pins of a section of requirements.txt; mmpose itself is in none, see there."""
+    _, rest = (ROOT / 'requirements.txt').read_text().split(f'# --- {name}', 1)
+    lines = (line.split('#')[0].strip() for line in rest.split('# ---')[0].splitlines()[1:])
     return [line for line in lines if line]
 
 
@@ -48,6 +48,11 @@ setup(
     ],
     python_requires='>=3.8',
     packages=find_packages(include=['rnnpose_plugin', 'rnnpose_plugin.*']),
-    extras_require={'toolbox': read_toolbox()},
+    py_modules=['rnnpose_runtime'],  # stands alone: rnnpose_plugin imports MMPose
+    extras_require={
+        'toolbox': read_section('toolbox'),
+        'export': read_section('export'),
+        'runtime': ['numpy', 'onnxruntime'],
+    },
     zip_safe=False,
 )

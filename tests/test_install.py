@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGING = ('Makefile', 'setup.py', 'pyproject.toml', 'requirements.txt', 'README.md', 'LICENSE')
+PACKAGING = ('Makefile', 'setup.py', 'pyproject.toml', 'requirements.txt', 'README.md', 'LICENSE', 'rnnpose_runtime.py')
 
 needs_make = pytest.mark.skipif(shutil.which('make') is None, reason='make is not installed')
 
@@ -56,13 +56,22 @@ def metadata(checkout):
     return message_from_string((folder / 'METADATA').read_text())
 
 
-def test_metadata_requires_nothing_outside_the_extra(metadata):
-    requirements = metadata.get_all('Requires-Dist')
-    assert all(line.endswith('extra == "toolbox"') for line in requirements)
-    extra = dict(line.split(';')[0].strip().split('==') for line in requirements)
+def extra_of(metadata, name):
+    ending = f'extra == "{name}"'
+    return [line.split(';')[0].strip() for line in metadata.get_all('Requires-Dist') if line.endswith(ending)]
+
+
+def test_metadata_requires_nothing_outside_the_extras(metadata):
+    extras = {name: extra_of(metadata, name) for name in ('toolbox', 'export', 'runtime')}
+    assert sum(map(len, extras.values())) == len(metadata.get_all('Requires-Dist'))
+    assert extras['runtime'] == ['numpy', 'onnxruntime']  # a user's own versions
+    exporting = dict(line.split('==') for line in extras['export'])
+    assert {'onnx', 'onnxscript', 'onnxruntime'} <= set(exporting) and 'torch' not in exporting
+    assert exporting == {name: version for name, version in pins().items() if name in exporting}
+    extra = dict(line.split('==') for line in extras['toolbox'])
     assert extra == {name: version for name, version in pins().items() if name in extra}
     assert {'torch', 'mmengine', 'mmcv-lite', 'scipy'} <= set(extra)
-    assert not {'mmpose', 'pytest', 'ruff'} & set(extra)
+    assert not {'mmpose', 'pytest', 'ruff', 'onnx'} & set(extra)
 
 
 def test_metadata_has_the_name_the_lowest_python_and_the_version_of_the_package(metadata):
@@ -84,6 +93,12 @@ def test_every_folder_is_packaged(checkout):
     run = subprocess.run([sys.executable, '-c', code], cwd=checkout, capture_output=True, text=True, check=True)
     folders = {path.parent.name for path in (ROOT / 'rnnpose_plugin').glob('*/__init__.py')}
     assert set(run.stdout.split()) == {'rnnpose_plugin', *(f'rnnpose_plugin.{folder}' for folder in folders)}
+
+
+def test_the_runtime_is_packaged_as_one_module(checkout):
+    code = "import setuptools; setuptools.setup = lambda **kwargs: print(*kwargs['py_modules']); import setup"
+    run = subprocess.run([sys.executable, '-c', code], cwd=checkout, capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ['rnnpose_runtime'] and (checkout / 'rnnpose_runtime.py').is_file()
 
 
 def test_requirements_are_pinned_there_and_nowhere_else():

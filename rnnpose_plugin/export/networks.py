@@ -124,10 +124,7 @@ class PersonDecoder(nn.Module):
         """
         order = self.second_lstm.order
         if order == 'random':  # the generator's first numbers as keys
-            order, probabilities = (
-                'confidence',
-                -torch.rand(self.max_instances, generator=torch.Generator().manual_seed(0)).expand(present.shape),
-            )
+            order, probabilities = 'confidence', -self.noise[: present.shape[1]].expand(present.shape)
         return order_people(order, heatmaps, probabilities, present)
 
     def refine_step(self, number: Tensor, maps: Tensor, states: Tensors, given: Tensor) -> tuple[Tensor, Tensors]:

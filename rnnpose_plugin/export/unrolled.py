@@ -6,6 +6,7 @@ import torch
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
+from ..models.second_lstm import rearrange
 from .networks import ImageEncoder, PersonDecoder, keep_poses
 
 
@@ -61,7 +62,7 @@ class UnrolledPose(nn.Module):
     ) -> tuple[list[Tensor], Tensor]:
         """LSTM2's heatmaps and LSTM1's stop probabilities, in LSTM2's order."""
         order = self.decoder.order(heatmaps, stops, present)
-        shown = heatmaps.take_along_dim(order[..., None, None, None], dim=1)
+        shown = rearrange(heatmaps, order)
         maps, states = self.decoder.second_lstm.start(features)
         states = tuple(part for pair in states for part in pair)
         refined = []

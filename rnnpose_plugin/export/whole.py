@@ -6,6 +6,7 @@ import torch
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
+from ..models.second_lstm import rearrange
 from .networks import ImageEncoder, PersonDecoder, Tensors, keep_poses
 
 
@@ -92,11 +93,11 @@ class WholePose(nn.Module):
         def body(number: Tensor, running: Tensor, count: Tensor, *carried: Tensor) -> Tensors:
             keypoints, scores, *states = carried
             step = order.gather(1, number.expand(order.shape[0], 1))
-            given = heatmaps.take_along_dim(step[..., None, None, None], dim=1).squeeze(1)
+            given = rearrange(heatmaps, step).squeeze(1)
             refined, states = decoder.refine_step(number, maps, tuple(states), given)
             located, score = decoder.codec.locate(refined.float(), probabilities.gather(1, step).squeeze(1))
             keypoints, scores = _write(keypoints, number, located), _write(scores, number, score)
-            return (number + 1, counts > number + 1, count, keypoints, scores, *states)
+            return (number + 1, counts > number + 1, count + 1, keypoints, scores, *states)
 
         keypoints = features.new_zeros(*present.shape, decoder.num_keypoints, 3)
         states = tuple(part for pair in states for part in pair)

@@ -60,7 +60,7 @@ def rearrange(values: Tensor, order: Tensor) -> Tensor:
     Returns:
         Tensor: (B, T, ...).
     """
-    return values[torch.arange(len(order), device=order.device)[:, None], order]
+    return values[torch.arange(order.shape[0], device=order.device)[:, None], order]
 
 
 class SecondLSTM(HeatmapLSTM):

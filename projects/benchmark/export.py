@@ -30,7 +30,15 @@ NEVER = 1e-12  # omega; a stop probability is larger
 
 @torch.no_grad()
 def decode_eagerly(model: BaseModel, image: Tensor) -> list[np.ndarray]:
-    """What ``test_step`` does, without data samples: image (1, 3, h, w) in RGB to keypoints (n, K, 2) of each image."""
+    """What ``test_step`` does, without data samples.
+
+    Args:
+        model (BaseModel): in evaluation mode.
+        image (Tensor): (1, 3, h, w) uint8 in RGB.
+
+    Returns:
+        list[np.ndarray]: keypoints (n, K, 2) of each image, in pixels.
+    """
     norm, head = model.data_preprocessor, model.head
     people = head(model.extract_feat((image.float() - norm.mean) / norm.std))
     decoded = [head.decoder.decode(found) for found in people]

@@ -18,6 +18,7 @@ from narrow_export import COUNTS, ROOT, SIZES, coloured_blocks, narrow_model
 from rnnpose_plugin.export.command import ExportOptions, export_model, load_model
 from rnnpose_plugin.export.graph import finished_only
 from rnnpose_plugin.export.networks import keep_poses
+from rnnpose_plugin.models.second_lstm import order_by_comparisons
 from rnnpose_runtime import Poser
 
 # float32 sums in another order; the nearest wrong answer, the next cell, is 4 pixels off, and 1 with refinement none.
@@ -155,6 +156,7 @@ import sys
 for name in ('torch', 'mmpose', 'mmengine', 'mmcv', 'cv2', 'onnx', 'rnnpose_plugin'):
     sys.modules[name] = None
 import numpy as np
+from rnnpose_plugin.models.second_lstm import order_by_comparisons
 from rnnpose_runtime import Poser
 print(len(Poser({str(folder / 'whole.onnx')!r})(np.zeros((40, 50, 3), np.uint8))))
 """
@@ -169,6 +171,13 @@ def test_people_without_a_joint_are_left_out():
     kept, kept_scores, counts = keep_poses(keypoints, scores, torch.tensor([[True, True, True, False]]))
     assert counts.tolist() == [2] and kept_scores.tolist() == [[0.5, pytest.approx(0.7), 0, 0]]
     assert torch.equal(kept[0, :2], keypoints[0, [0, 2]]) and not kept[0, 2:].any()
+
+
+@pytest.mark.seeded
+def test_order_by_comparisons_is_a_stable_argsort():
+    torch.manual_seed(0)
+    key = torch.randint(0, 4, (50, 7)).float().masked_fill(torch.rand(50, 7) < 0.3, torch.inf)
+    assert torch.equal(order_by_comparisons(key), key.argsort(dim=1, stable=True))
 
 
 # --- refusals

@@ -47,7 +47,23 @@ def order_people(
         key = -confidence.detach().float()
     else:
         key = heatmaps.detach().flatten(-2).argmax(dim=-1).float().mean(dim=-1)
-    return key.masked_fill(~present, torch.inf).argsort(dim=1, stable=True)
+    key = key.masked_fill(~present, torch.inf)
+    return order_by_comparisons(key) if torch.compiler.is_exporting() else key.argsort(dim=1, stable=True)
+
+
+def order_by_comparisons(key: Tensor) -> Tensor:
+    """A stable argsort of a few numbers, for exporting: ONNX has none.
+
+    Args:
+        key (Tensor): (B, T).
+
+    Returns:
+        Tensor: (B, T) int64, ``key.argsort(dim=1, stable=True)``.
+    """
+    places = torch.arange(key.shape[1], device=key.device)
+    one, other = key[:, :, None], key[:, None]
+    rank = ((other < one) | ((other == one) & (places < places[:, None]))).sum(dim=2)
+    return ((rank[:, None] == places[:, None]) * places).sum(dim=2)
 
 
 def rearrange(values: Tensor, order: Tensor) -> Tensor:

@@ -156,7 +156,6 @@ import sys
 for name in ('torch', 'mmpose', 'mmengine', 'mmcv', 'cv2', 'onnx', 'rnnpose_plugin'):
     sys.modules[name] = None
 import numpy as np
-from rnnpose_plugin.models.second_lstm import order_by_comparisons
 from rnnpose_runtime import Poser
 print(len(Poser({str(folder / 'whole.onnx')!r})(np.zeros((40, 50, 3), np.uint8))))
 """

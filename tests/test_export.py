@@ -134,6 +134,7 @@ def test_file_says_what_it_is(model, whole, checkpoint):
     assert facts['omega'] == model.head.stop_threshold and facts['tau'] == 0.015 and facts['max_people'] == 5
     np.testing.assert_allclose(facts['mean'], [123.675, 116.28, 103.53], rtol=1e-6)
     head = subprocess.run(['git', 'rev-parse', 'HEAD'], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    assert f"license='{facts['licence']}'" in (ROOT / 'setup.py').read_text()
     assert facts['commit'] in ('', head) and facts['checkpoint'] == 'narrow.pth'
     assert [axis.name for axis in whole.sessions[0].get_inputs()] == ['image']
     assert [axis.shape for axis in whole.sessions[0].get_inputs()] == [['batch', 3, 'height', 'width']]

@@ -150,7 +150,7 @@ def export_model(model: BaseModel, checkpoint: str, out: str, options: ExportOpt
     """Write the file, or for the form ``steps`` the two files. Each is run once and compared before it gets its name.
 
     Args:
-        model (BaseModel): of :func:`load_model`.
+        model (BaseModel): of :func:`load_model`; it is changed as :func:`trace` says, and cannot be trained after it.
         checkpoint (str): the file that its weights came from, for the metadata.
         out (str): a file that ends in ``.onnx`` or ``.pt2``; for the form ``steps`` a folder.
         options (ExportOptions): how.
@@ -195,6 +195,11 @@ def _example(model: BaseModel, unit: int, options: ExportOptions) -> Tensor:
     return pixels.to(getattr(torch, options.image_type))
 
 
+def _other_size(image: Tensor, options: ExportOptions) -> Tensor:
+    """Not one unit wide: torch sets a map of one cell apart, and a .pt2 refuses it."""
+    return image if options.fixed_size else image[:1].transpose(2, 3).contiguous()
+
+
 def _write_one(
     model: BaseModel, folder: Path, name: str, image: Tensor, axes: Axes, facts: dict, options: ExportOptions
 ) -> list[str]:
@@ -204,7 +209,7 @@ def _write_one(
         write_pt2(program, folder / name, facts)
     else:
         write_onnx(program, folder / name, ['image'], OUTPUTS, facts, options.opset)
-    check_file(module, folder / name, image if options.fixed_size else image[:1, :, :, : axes.unit])
+    check_file(module, folder / name, _other_size(image, options))
     return sorted(file.name for file in folder.iterdir())
 
 
@@ -222,7 +227,7 @@ def _write_steps(
     outputs = ['keypoints', 'score', 'stop_probability', *(f'next_{state}' for state in inputs[step.num_maps :])]
     program = trace(step, (torch.tensor(0), *encoded), shapes)
     write_onnx(program, folder / 'step.onnx', ['number', *inputs], outputs, facts, options.opset)
-    other = image if options.fixed_size else image[:1, :, :, : axes.unit]
+    other = _other_size(image, options)
     check_file(encode, folder / 'encode.onnx', other)
     with torch.no_grad():
         check_file(step, folder / 'step.onnx', torch.tensor(3), *encode(other))

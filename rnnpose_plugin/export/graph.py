@@ -49,8 +49,8 @@ class Axes:
 def trace(module: nn.Module, inputs: tuple[Tensor, ...], shapes: tuple) -> ExportedProgram:
     """The module as a graph.
 
-    Its weights come out in the usual memory order: a loop's state may not change its order, and the runtimes choose
-    their own.
+    Its weights change their memory order to the usual one, since a loop's state may not change its order, and want no
+    gradients any more, since a loop in a .pt2 has none.
 
     Args:
         module (nn.Module): takes tensors.
@@ -60,7 +60,7 @@ def trace(module: nn.Module, inputs: tuple[Tensor, ...], shapes: tuple) -> Expor
     Returns:
         ExportedProgram: the graph.
     """
-    module = module.eval().to(memory_format=torch.contiguous_format)
+    module = module.eval().requires_grad_(False).to(memory_format=torch.contiguous_format)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter('ignore')  # of the exporter's own parts
         return torch.export.export(module, inputs, dynamic_shapes=shapes, strict=False)

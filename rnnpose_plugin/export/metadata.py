@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
-from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
 
 from mmengine.model import BaseModel
 
 CONTRACT = 1  # rises when a reader of the files has to change
+LICENCE = 'Apache-2.0'  # of this package, as in setup.py
 
 
 def describe(
@@ -49,7 +49,7 @@ def describe(
         omega=model.head.stop_threshold,
         tau=codec.keypoint_threshold,
         max_people=max_people,
-        licence=licence or _own_licence(),
+        licence=licence or LICENCE,
         version=_own_version(),
         commit=_commit(),
         checkpoint=Path(checkpoint).name,
@@ -62,14 +62,6 @@ def _own_version() -> str:
     from .. import __version__
 
     return __version__
-
-
-def _own_licence() -> str:
-    try:
-        facts = metadata('rnnpose_plugin')
-    except PackageNotFoundError:  # used from a checkout
-        return 'not stated'
-    return facts.get('License-Expression') or facts.get('License') or 'not stated'
 
 
 def _commit() -> str:

@@ -139,7 +139,6 @@ BACKBONES = {
     'rnnpose_context_coco': dict(num_stacks=2, feat_channels=16, stage_channels=(16,) * 5),
     'rnnpose_res50_coco': {},
     'rnnpose_hrnet-w32_coco': {},
-    'rnnpose_swin-t_coco': {},
     'rnnpose_cspnext-m_coco': {},
 }
 
@@ -164,6 +163,28 @@ def test_backbone(name, tmp_path):
     write_onnx(program, tmp_path / 'encode.onnx', ['image'], encode.names, {}, 20)
     check_file(encode, tmp_path / 'encode.onnx', images[:1, :, :, :unit])
     check_file(encode, tmp_path / 'encode.onnx', images[:, :, :unit, : 2 * unit])
+
+
+def test_swin_has_a_fixed_size(tmp_path):
+    """MMPose's windows are counted in Python."""
+    init_default_scope('mmpose')
+    cfg = Config.fromfile(ROOT / 'configs' / 'rnnpose_swin-t_coco.py')
+    cfg.model.backbone.update(init_cfg=None, depths=[2, 2, 2, 2])
+    model = init_model(cfg, None, device='cpu')
+    encode, image = Encode(model), torch.randint(0, 256, (1, 3, 96, 128), dtype=torch.uint8)
+    program = trace(encode, (image,), (Axes(0).of(1),))
+    write_onnx(program, tmp_path / 'encode.onnx', ['image'], encode.names, {}, 20)
+    check_file(encode, tmp_path / 'encode.onnx', image.flip(2))
+
+
+class Counted(torch.nn.Module):
+    def forward(self, image):
+        return image.float().expand(int(image.shape[0]), -1, -1, -1)
+
+
+def test_a_network_that_counts_its_images_is_refused():
+    with pytest.raises(ValueError, match='add --fixed-size'):
+        trace(Counted(), (torch.zeros(2, 3, 64, 96, dtype=torch.uint8),), (Axes(32).of(1),))
 
 
 # --- the shipped model

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from mmpose.apis import init_model
+from mmpose.apis import inference_bottomup, init_model
 from narrow_export import ROOT, SIZES, coloured_blocks, narrow_model
 from test_export import assert_same, predict, save
 
@@ -26,6 +28,7 @@ from rnnpose_runtime import Poser
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 CONFIG = 'configs/rnnpose_context_crowdbench.py'
 SHIPPED = 'model_zoo/rnnpose_context_crowdbench.pth'
+PHOTOGRAPHS = Path(os.environ.get('RNNPOSE_TEST_DATA', ROOT.parent / 'shared' / 'data'), 'coco_mini')
 
 
 def exported(model, folder, form='whole', out='model.onnx', **options):
@@ -139,7 +142,6 @@ BACKBONES = {
     'rnnpose_context_coco': dict(num_stacks=2, feat_channels=16, stage_channels=(16,) * 5),
     'rnnpose_res50_coco': {},
     'rnnpose_hrnet-w32_coco': {},
-    'rnnpose_swin-t_coco': {},
     'rnnpose_cspnext-m_coco': {},
 }
 
@@ -164,6 +166,28 @@ def test_backbone(name, tmp_path):
     write_onnx(program, tmp_path / 'encode.onnx', ['image'], encode.names, {}, 20)
     check_file(encode, tmp_path / 'encode.onnx', images[:1, :, :, :unit])
     check_file(encode, tmp_path / 'encode.onnx', images[:, :, :unit, : 2 * unit])
+
+
+def test_swin_has_a_fixed_size(tmp_path):
+    """MMPose's windows are counted in Python."""
+    init_default_scope('mmpose')
+    cfg = Config.fromfile(ROOT / 'configs' / 'rnnpose_swin-t_coco.py')
+    cfg.model.backbone.update(init_cfg=None, depths=[2, 2, 2, 2])
+    model = init_model(cfg, None, device='cpu')
+    encode, image = Encode(model), torch.randint(0, 256, (1, 3, 96, 128), dtype=torch.uint8)
+    program = trace(encode, (image,), (Axes(0).of(1),))
+    write_onnx(program, tmp_path / 'encode.onnx', ['image'], encode.names, {}, 20)
+    check_file(encode, tmp_path / 'encode.onnx', image.flip(2))
+
+
+class Counted(torch.nn.Module):
+    def forward(self, image):
+        return image.float().expand(int(image.shape[0]), -1, -1, -1)
+
+
+def test_a_network_that_counts_its_images_is_refused():
+    with pytest.raises(ValueError, match='add --fixed-size'):
+        trace(Counted(), (torch.zeros(2, 3, 64, 96, dtype=torch.uint8),), (Axes(32).of(1),))
 
 
 # --- the shipped model
@@ -197,3 +221,19 @@ def test_shipped_model_on_40_images(split, shipped, shipped_poser, tmp_path):
 
 def test_shipped_model_on_images_without_people_and_at_max_instances(shipped, shipped_poser):
     assert_parity(shipped, shipped_poser, torch.zeros(2, 3, 128, 128, dtype=torch.uint8))
+
+
+def test_shipped_model_on_real_photographs(shipped, shipped_poser):
+    """Poser's own letterbox and way back against MMPose's pipeline."""
+    paths = sorted(PHOTOGRAPHS.glob('*/*.jpg'))[:20]
+    if not paths:
+        pytest.skip(f'there are no photographs under {PHOTOGRAPHS}')
+    for path in paths:
+        image = cv2.imread(str(path))
+        (sample,) = inference_bottomup(shipped, image)
+        poses, people = sample.pred_instances, shipped_poser(image, channels='bgr')
+        assert len(people) == len(poses.keypoints)
+        pixel = max(image.shape[1] / 128, image.shape[0] / 128)  # of the input, in pixels of the photograph
+        for person, keypoints, score in zip(people, poses.keypoints, poses.bbox_scores):
+            np.testing.assert_allclose(person.keypoints, keypoints, atol=0.05 * pixel, rtol=0)
+            assert person.score == pytest.approx(score, abs=1e-4)

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._dynamo.exc import UserError
 from torch.export import Dim, ExportedProgram
 
 FIRST_OPSET, DEFAULT_OPSET = 18, 20  # the exporter's functions begin at 18
@@ -59,11 +60,21 @@ def trace(module: nn.Module, inputs: tuple[Tensor, ...], shapes: tuple) -> Expor
 
     Returns:
         ExportedProgram: the graph.
+
+    Raises:
+        ValueError: if the module fixes a size that is open in ``shapes``.
     """
     module = module.eval().requires_grad_(False).to(memory_format=torch.contiguous_format)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter('ignore')  # of the exporter's own parts
-        return torch.export.export(module, inputs, dynamic_shapes=shapes, strict=False)
+        try:
+            return torch.export.export(module, inputs, dynamic_shapes=shapes, strict=False)
+        except UserError as error:
+            if 'Constraints violated' not in str(error):
+                raise
+            raise ValueError(
+                'the network cannot be exported for any size and batch, as Swin; add --fixed-size'
+            ) from error
 
 
 def import_onnx() -> tuple[ModuleType, ModuleType]:

@@ -12,8 +12,8 @@ import rnnpose_plugin  # noqa: F401
 # The tests' tensors are small; on a busy machine threads that wait for each other cost far more than they bring.
 torch.set_num_threads(1)
 
-# A shell without job control starts background jobs with SIGINT ignored, nohup with SIGHUP; tests that send them, and the
-# commands they start, need the default.
+# A shell without job control starts background jobs with SIGINT ignored, nohup with SIGHUP; tests that send them, and
+# the commands they start, need the default.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:

@@ -95,7 +95,7 @@ def whole_file(path: str) -> Iterator[BinaryIO]:
     """
     target = os.path.realpath(path)
     in_place = os.path.exists(target) and not os.path.isfile(target)  # such as /dev/stdout
-    unfinished = target if in_place else f'{target}{UNFINISHED}'
+    unfinished = target if in_place else f'{target}.{os.getpid()}{UNFINISHED}'  # processes may write the same
     try:
         with open(unfinished, 'wb') as file:
             yield file

@@ -27,7 +27,7 @@ model = dict(
         max_surplus=3,
         chunk_size=8,  # T, people per backpropagation
         # Equation 2 as printed, whose sum leaves equation 3 little weight: with 1 it found three people for one.
-        # Joints that nobody labelled ask for nothing.
+        # Unlabelled joints are ignored by the heatmap loss.
         heatmap_loss=dict(type='HungarianHeatmapLoss', unlabelled='ignore'),
         stop_loss=dict(type='StopLoss', loss_weight=10),
         decoder=codec,

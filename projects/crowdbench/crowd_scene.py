@@ -1,4 +1,4 @@
-"""Arranging people in one image: where people may stand, and who covers whom.
+"""Arranging people in one image: allowed positions, and which person occludes which.
 
 A pixel belongs to the nearest person that covers its centre. All coordinates are pixel index coordinates of the final
 image, in which the centre of the top-left pixel is (0, 0).

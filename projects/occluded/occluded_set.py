@@ -2,7 +2,7 @@
 
 Each image of the set is one of the file's, with one person pasted over another (``occlusion.occlude``), so a file of a
 val split gives people of that split only. All other people of the image stay, and all annotations are updated. Crowd
-regions stay crowd regions; people without joints stay people with ``num_keypoints`` 0, whom evaluators ignore. Beside
+regions stay crowd regions; people without joints stay people with ``num_keypoints`` 0, which evaluators ignore. Beside
 COCO's fields each image has ``source`` and ``donor`` (names of the two image files) and ``pair`` (ids of the target and
 of the pasted person).
 """

@@ -1,4 +1,4 @@
-"""How sure a model is of people in pictures that show nobody.
+"""False detections: scores of a model on images without people.
 
 python -m projects.photographs.false_people CONFIG CHECKPOINT FOLDER
 """
@@ -23,7 +23,7 @@ def highest_scores(config: str, checkpoint: str, paths: list[Path]) -> np.ndarra
         paths (list[Path]): pictures.
 
     Returns:
-        np.ndarray: a score for each picture, 0 where nobody is found.
+        np.ndarray: the best score of each image, 0 without detections.
     """
     model = init_model(config, checkpoint, device='cpu')
     highest = []
@@ -41,7 +41,7 @@ def main() -> None:
     args = parser.parse_args()
     paths = sorted(path for path in Path(args.folder).iterdir() if path.suffix in ('.png', '.jpg'))
     scores = highest_scores(args.config, args.checkpoint, paths)
-    print(f'{len(paths)} pictures without people; with somebody at a score of')
+    print(f'{len(paths)} images without people; with a detection at a score of')
     for threshold in THRESHOLDS:
         print(f'  {threshold:.1f} and more: {(scores > 0).sum() if not threshold else (scores >= threshold).sum()}')
     for place in np.argsort(-scores)[:5]:

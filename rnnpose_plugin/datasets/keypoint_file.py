@@ -117,7 +117,7 @@ def check_people(content: dict) -> People:
 
     An annotation is usable if it has a unique id, an image of :func:`usable_images`, a category of the file and a box.
     Other fields are completed: missing or malformed ``keypoints`` become zeros with ``num_keypoints`` 0, COCO's form
-    for unlabelled people, whom evaluators ignore; a missing ``area`` is estimated as in MMPose. Segmentations are not
+    for unlabelled people, which evaluators ignore; a missing ``area`` is estimated as in MMPose. Segmentations are not
     checked here but by :func:`rnnpose_plugin.datasets.segmentation.to_rle`.
 
     Args:

@@ -49,7 +49,7 @@ class PersonDecoder(nn.Module):
     order. There are as many as ``max_instances`` steps take at the codec's input size. Larger images use them up
     earlier, and then they start again.
 
-    An LSTM2 whose order is that of LSTM1 takes part in each step. Any other order needs everybody first, see
+    An LSTM2 whose order is that of LSTM1 takes part in each step. Any other order needs all people first, see
     :meth:`refine`.
 
     Args:
@@ -72,7 +72,7 @@ class PersonDecoder(nn.Module):
 
     @property
     def refines_afterwards(self) -> bool:
-        """bool: whether an LSTM2 has to wait for everybody."""
+        """bool: whether an LSTM2 has to wait for all people."""
         return self.second_lstm is not None and not self.refines_each_step
 
     def start(self, features: Tensor) -> tuple[Tensors, Tensors]:
@@ -128,7 +128,7 @@ class PersonDecoder(nn.Module):
         return order_people(order, heatmaps, probabilities, present)
 
     def refine_step(self, number: Tensor, maps: Tensor, states: Tensors, given: Tensor) -> tuple[Tensor, Tensors]:
-        """One person through an LSTM2 that waited for everybody.
+        """One person through an LSTM2 that waited for all people.
 
         Args:
             number (Tensor): () int64, the place in the order, from 0.

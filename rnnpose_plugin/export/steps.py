@@ -15,7 +15,7 @@ class Encode(nn.Module):
         model (BaseModel): with a ``RecurrentPoseHead``.
 
     Raises:
-        ValueError: if its LSTM2 has to wait for everybody.
+        ValueError: if its LSTM2 has to wait for all people.
     """
 
     def __init__(self, model: BaseModel) -> None:
@@ -23,7 +23,7 @@ class Encode(nn.Module):
         self.encoder, self.decoder = ImageEncoder(model), PersonDecoder(model.head)
         if self.decoder.refines_afterwards:
             raise ValueError(
-                f"second_lstm has order='{self.decoder.second_lstm.order}', which needs everybody before its first "
+                f"second_lstm has order='{self.decoder.second_lstm.order}', which needs all people before its first "
                 "person; use --form whole or unrolled, or order='learned'."
             )
 

@@ -63,7 +63,7 @@ class WholePose(nn.Module):
         return keypoints, scores, torch.arange(most, device=count.device) < count[:, None]
 
     def _two_loops(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """LSTM1 finds everybody, then LSTM2 takes them in its order. As :meth:`_one_loop`."""
+        """LSTM1 finds all people, then LSTM2 takes them in its order. As :meth:`_one_loop`."""
         decoder, most = self.decoder, self.decoder.max_instances
         maps, states = decoder.start(features)
 

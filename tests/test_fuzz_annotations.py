@@ -108,7 +108,8 @@ def overfit(path):
     spec = importlib.util.spec_from_file_location('overfit', ROOT / 'tools' / 'overfit.py')
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
-    arguments = dict(number=2, config=str(ROOT / 'configs' / 'rnnpose_hg_overfit.py'), work_dir=str(path.parent / 'w'))
+    config = str(ROOT / 'configs' / 'rnnpose_hg_overfit.py')
+    arguments = dict(number=2, config=config, metainfo=None, work_dir=str(path.parent / 'w'))
     cfg = tool.prepare(argparse.Namespace(annotations=str(path), images=str(path.parent / 'train'), **arguments))
     assert isinstance(cfg, Config)
     subset = path.parent / 'subset.json'

@@ -6,12 +6,17 @@ import inspect
 import logging
 import math
 import multiprocessing
+import os
+import re
+from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 from mmpose.registry import OPTIMIZERS
+
+from .output_files import refuse_overwriting
 
 
 def _number(value: Any, least: float = -math.inf) -> bool:
@@ -70,6 +75,8 @@ def check_settings(cfg: Config, training: bool) -> None:
     if training and cfg.get('val_dataloader') and _setting(cfg, 'train_cfg.val_interval')[1] == 0:
         raise ValueError('train_cfg.val_interval=0; it is 1 or more, and --no-validate leaves validation out')
     _check_saving(cfg, training)
+    if training:
+        _check_start(cfg)
 
 
 def _check_saving(cfg: Config, training: bool) -> None:
@@ -79,6 +86,23 @@ def _check_saving(cfg: Config, training: bool) -> None:
         known = {*inspect.signature(CheckpointHook).parameters, *inspect.signature(Runner.save_checkpoint).parameters}
         for name in set(given) - known - {'type', 'priority'}:
             raise ValueError(f'CheckpointHook has no argument {name!r}; check the spelling, or remove it')
+
+
+def _check_start(cfg: Config) -> None:
+    """Weights to start from that a checkpoint of this run would replace; a resumed run goes on from its own."""
+    epochs, iterations = (_setting(cfg, f'train_cfg.max_{unit}')[1] for unit in ('epochs', 'iters'))
+    last, work_dir = dict(epoch=epochs or 0, iter=iterations or math.inf), str(cfg.get('work_dir') or '')
+    out_dir, save_best = (_setting(cfg, f'default_hooks.checkpoint.{name}')[1] for name in ('out_dir', 'save_best'))
+    folders = [work_dir, os.path.join(out_dir or work_dir, os.path.basename(work_dir.rstrip(os.sep)))]
+    own = []
+    for path in [path for folder in folders for path in Path(folder).glob('*.pth')]:
+        found = re.fullmatch(r'(best_.*)?(epoch|iter)_(\d+)', path.stem)
+        if found and int(found[3]) <= last[found[2]] and (save_best or not found[1]):
+            own.append(path)
+    init = _setting(cfg, 'model.backbone.init_cfg')[1] or []
+    parts = [part for part in (init if isinstance(init, (list, tuple)) else [init]) if isinstance(part, dict)]
+    read = [part.get('checkpoint') for part in parts] + [None if cfg.get('resume') else cfg.get('load_from')]
+    refuse_overwriting(own, [path for path in read if path])
 
 
 def _setting(node: Any, path: str) -> tuple[bool, Any]:

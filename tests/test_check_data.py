@@ -240,6 +240,18 @@ def test_num_keypoints_of_crowdpose_counts_visible_joints(path):
     check_with(path, num_keypoints=0, keypoints=[5, 5, 1] * K)
 
 
+def test_num_keypoints_of_a_crowd_region_is_not_compared(path):
+    check_with(path, num_keypoints=0, iscrowd=1)
+
+
+@pytest.mark.parametrize('name', ['', ' ', 'a\0b.jpg', 5, None])
+def test_names_of_images_are_texts(path, name):
+    data = coco()
+    data['images'][1]['file_name'] = name
+    with pytest.raises(ValueError, match='image 2 has the file_name .*; give the name of a file'):
+        check_annotation_file(write(path, data), K)
+
+
 @pytest.mark.parametrize('missing', ['area', 'iscrowd', 'num_keypoints', 'segmentation'])
 def test_optional_fields(path, missing):
     data = coco()
@@ -287,7 +299,8 @@ def test_joints_in_other_fields_are_read_as_by_the_class(path, tmp_path, data_se
     data = coco()
     parts = dict(foot_kpts=6, face_kpts=68, lefthand_kpts=21, righthand_kpts=21, keypoints_21=21)
     for ann in data['annotations']:
-        ann.update({name: [5, 5, 2] * count for name, count in parts.items()}, segmentation=[], num_keypoints=17)
+        # num_keypoints counts the body's joints only, of which there may be none beside a visible hand.
+        ann.update({name: [5, 5, 2] * count for name, count in parts.items()}, segmentation=[], num_keypoints=0)
     write(path, data)
     for kind, number, field in (('CocoWholeBodyDataset', 133, 'face_kpts'), ('HumanArt21Dataset', 21, 'keypoints_21')):
         cfg = config(dict(data_set, type=kind), num_keypoints=number)

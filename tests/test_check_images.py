@@ -141,3 +141,4 @@ def test_up_to_a_thousand_headers_are_read(tmp_path, monkeypatch):
         (tmp_path / f'{number}.jpg').touch()
     check(tmp_path, *(entry(f'{number}.jpg', number=number) for number in range(2500)))
     assert 800 <= len(set(read)) == len(read) <= 1000
+    assert sum(int(name.rpartition('/')[2][:-4]) >= 1250 for name in read) == pytest.approx(len(read) / 2, abs=1)

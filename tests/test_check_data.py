@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 from copy import deepcopy
+from pathlib import Path
 
 import pytest
 from mmengine.config import Config
+from mmengine.fileio import LocalBackend, register_backend
 from mmengine.registry import DefaultScope
 
 from rnnpose_plugin.runtime.check_annotations import read_annotation_file
@@ -223,6 +225,7 @@ def test_sizes_are_positive_numbers(path, name, value):
         (dict(bbox=[1, 2, -3, 4]), r'has the bbox \[1, 2, -3, 4\] of negative size'),
         (dict(bbox=[1, 2, 1e200, 4]), r'has 1e\+200 in its bbox, beyond any image'),
         (dict(keypoints=[1e308] + [5] * 50), r'in its keypoints'),
+        (dict(keypoints=[[5, 5, 2]] * 17), r'has \[5, 5, 2\] in its keypoints; only finite numbers'),
         (dict(keypoints=[2e6, 5, 2] + [5, 5, 2] * 16), r'has 2e\+06 in its keypoints, beyond any image'),
         (dict(iscrowd='0'), "has iscrowd '0'; give 0 or 1"),
         (dict(iscrowd=2), 'has iscrowd 2; give 0 or 1'),
@@ -278,6 +281,23 @@ def test_annotations_in_a_pipe(path):
     os.mkfifo(path)
     with pytest.raises(ValueError, match='is a folder, a device or a pipe; name a JSON file'):
         check_annotation_file(path, K)
+
+
+def test_annotations_and_images_in_a_storage(data_set, tmp_path):
+    """MMEngine reads them wherever its backends reach; the images' names are compared only."""
+
+    class Storage(LocalBackend):
+        def get_text(self, filepath, encoding='utf-8'):
+            return Path(tmp_path, filepath.rpartition('/')[2]).read_text(encoding)
+
+    register_backend('storage', Storage, force=True, prefixes='store')
+    remote = dict(
+        data_set, ann_file=f'store://{Path(data_set["ann_file"]).name}', data_prefix=dict(img='store://images/')
+    )
+    check_config(config(remote), training=True)
+    Path(data_set['ann_file']).write_text('{}')
+    with pytest.raises(ValueError, match='store://.* has no images'):
+        check_config(config(remote), training=True)
 
 
 def test_the_joints_of_a_large_file_are_held_as_numbers_without_segmentations(path):

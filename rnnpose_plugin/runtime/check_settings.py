@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from mmengine.config import Config
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
@@ -35,9 +36,15 @@ def _is_level(value: Any) -> bool:
 CHECKS = (
     ('log_level', lambda value: isinstance(value, int) or _is_level(value), 'such as INFO'),
     ('randomness.seed', lambda value: value is None or (_count(value, 0) and value < 2**32), 'from 0 to 2^32 - 1'),
+    ('model.data_preprocessor.std', lambda value: value is None or np.all(np.greater(value, 0)), 'numbers above 0'),
     ('env_cfg.mp_cfg.mp_start_method', multiprocessing.get_all_start_methods().__contains__, 'such as fork'),
 )
 TRAINING_CHECKS = (
+    (
+        'model.backbone.init_cfg',
+        lambda value: value is None or isinstance(value, (dict, list, tuple)),
+        "a dict such as dict(type='Pretrained', checkpoint='a.pth')",
+    ),
     ('train_cfg.max_epochs', lambda value: _count(value, 1), 'a whole number, 1 or more'),
     ('train_cfg.max_iters', lambda value: _count(value, 1), 'a whole number, 1 or more'),
     ('optim_wrapper.optimizer.type', lambda value: not isinstance(value, str) or OPTIMIZERS.get(value), 'such as Adam'),
@@ -86,6 +93,13 @@ def _check_saving(cfg: Config, training: bool) -> None:
         known = {*inspect.signature(CheckpointHook).parameters, *inspect.signature(Runner.save_checkpoint).parameters}
         for name in set(given) - known - {'type', 'priority'}:
             raise ValueError(f'CheckpointHook has no argument {name!r}; check the spelling, or remove it')
+        if given.get('out_dir') and os.path.isfile(given['out_dir']):
+            raise ValueError(f'default_hooks.checkpoint.out_dir={given["out_dir"]} is a file; name a folder')
+        try:
+            str(given.get('filename_tmpl') or '{}').format(1)
+        except (LookupError, ValueError):
+            name = f'default_hooks.checkpoint.filename_tmpl={given["filename_tmpl"]}'
+            raise ValueError(f'{name} has no place for one number; use one such as epoch_{{}}.pth') from None
 
 
 def _check_start(cfg: Config) -> None:

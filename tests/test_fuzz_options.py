@@ -100,6 +100,8 @@ TRAIN = {
     'model.freeze_backbone=maybe': 'freeze_backbone',
 }  # fmt: skip
 TEST = {
+    '--out a_file/x.json': 'a_file is no folder',
+    '--dump a_file/deeper/x.pkl': 'a_file is no folder',
     '--out metrics.txt': 'metrics.txt',
     '--out folder.json': 'folder.json',
     '--out data/annotations/plain.json': 'plain.json',

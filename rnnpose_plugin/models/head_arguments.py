@@ -60,7 +60,7 @@ def check_arguments(
 
 def _check_denoising(denoising: dict, feedback_passes: int, first_lstm_loss: bool) -> None:
     if not isinstance(denoising, dict):
-        raise ValueError(f'denoising is {denoising!r}; use None, or a dict of settings such as dict(share=1.0).')
+        raise ValueError(f'denoising is {denoising!r}; use None or, in a config file, a dict such as dict(share=1.0).')
     if not feedback_passes:
         raise ValueError(
             f'denoising={denoising}, but feedback_passes is {feedback_passes}: without the loop a step is given no '

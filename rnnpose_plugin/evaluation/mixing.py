@@ -26,7 +26,8 @@ class MixingMetric(BaseMetric):
     People and poses of an image are paired so that the sum of their OKS is highest (Hungarian algorithm); a person
     with a pose is *found*. Its labelled joint is *well placed* if the OKS of this joint alone is above 0.85, and
     *mixed* if it is not, but lies that well on the same joint of another person. Every pose counts, however low its
-    score, as in AP. Crowd regions are not people.
+    score, as in AP. Crowd regions are not people, and people annotated with other joints than the data set's (which
+    CocoMetric converts by ``gt_converter``) are left out.
 
     Args:
         **kwargs: those of ``mmengine.evaluator.BaseMetric``.
@@ -43,23 +44,18 @@ class MixingMetric(BaseMetric):
         Args:
             data_batch (dict): unused.
             data_samples (Sequence[dict]): with ``img_id``, ``pred_instances`` and the annotations ``raw_ann_info``.
-
-        Raises:
-            ValueError: if people are annotated with other joints than the data set's.
         """
-        K = len(self.dataset_meta['sigmas'])
         for sample in data_samples:
-            for annotation in filter(is_person, annotations_of(sample)):
-                if len(annotation['keypoints']) != 3 * K:
-                    raise ValueError(
-                        f'MixingMetric needs {3 * K} numbers in keypoints, but annotation {annotation.get("id")} has '
-                        f'{len(annotation["keypoints"])}; leave the metric out for data with joints in other fields.'
-                    )
+            people = [
+                a
+                for a in annotations_of(sample)
+                if len(a.get('keypoints') or ()) == 3 * len(self.dataset_meta['sigmas'])
+            ]
             poses = sample['pred_instances']
             keypoints = np.asarray(poses['keypoints'], dtype=np.float64)
             keypoints = np.nan_to_num(keypoints, nan=FAR, posinf=FAR, neginf=FAR)
             scores = np.nan_to_num(np.asarray(poses.get('bbox_scores', np.ones(len(keypoints))), dtype=np.float64))
-            self.results.append((sample['img_id'], annotations_of(sample), keypoints, scores))
+            self.results.append((sample['img_id'], people, keypoints, scores))
 
     def compute_metrics(self, results: list[tuple]) -> dict[str, float]:
         """See :func:`mixing_figures`.

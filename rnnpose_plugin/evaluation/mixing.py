@@ -45,12 +45,9 @@ class MixingMetric(BaseMetric):
             data_batch (dict): unused.
             data_samples (Sequence[dict]): with ``img_id``, ``pred_instances`` and the annotations ``raw_ann_info``.
         """
+        numbers = 3 * len(self.dataset_meta['sigmas'])
         for sample in data_samples:
-            people = [
-                a
-                for a in annotations_of(sample)
-                if len(a.get('keypoints') or ()) == 3 * len(self.dataset_meta['sigmas'])
-            ]
+            people = [a for a in annotations_of(sample) if len(a.get('keypoints') or ()) == numbers]
             poses = sample['pred_instances']
             keypoints = np.asarray(poses['keypoints'], dtype=np.float64)
             keypoints = np.nan_to_num(keypoints, nan=FAR, posinf=FAR, neginf=FAR)
@@ -132,11 +129,10 @@ def judge_image(
     oks = similarity.sum(axis=-1) / (flags > 0).sum(axis=-1)[:, None]
     person, pose = linear_sum_assignment(oks, maximize=True)
     own, flags = similarity[person, pose], flags[person]
-    on_others = similarity[:, pose] > WELL
-    on_others[person, np.arange(len(person))] = False
     well = own > WELL
+    mixed = (similarity[:, pose] > WELL).any(axis=0) & ~well
     labelled = flags > 0
-    joints = zip(flags[labelled].tolist(), well[labelled], (on_others.any(axis=0) & ~well)[labelled])
+    joints = zip(flags[labelled].tolist(), well[labelled], mixed[labelled])
     covered = flags == VISIBILITY['covered']
     covered_oks = [float(values[mask].mean()) for values, mask in zip(own, covered) if mask.any()]
     pose_of = dict(zip(person.tolist(), pose.tolist()))

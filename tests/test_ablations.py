@@ -83,6 +83,7 @@ CHANGES = {
         'model.head.feedback_passes': 0,
         'model.head.second_lstm.feedback_passes': 2,
     },
+    'lstm2_others': {**LSTM2, 'model.head.second_lstm.others': True},
     'assign_a_b': {f'{LOSS}.overcount': 'all'},
     'assign_b_a': {f'{LOSS}.undercount': 'all'},
     'assign_b_b': {f'{LOSS}.undercount': 'all', f'{LOSS}.overcount': 'all'},

@@ -3,7 +3,6 @@ _base_ = ['ae_hg_crowdbench.py']
 
 cid_codec = dict(type='CenteredDecoupledHeatmap', input_size=_base_.input_size, heatmap_size=_base_.heatmap_size)
 model = dict(
-    backbone=dict(position_scale=0),  # the slope is for tags
     neck=dict(type='FeatureMapProcessor', concat=True),  # of both stacks, 68 channels each
     head=dict(
         _delete_=True,

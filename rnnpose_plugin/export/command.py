@@ -134,7 +134,7 @@ def size_unit(model: BaseModel) -> int:
     for unit in UNITS:
         image = torch.zeros(1, 3, 3 * unit, unit, device='meta')
         try:
-            features = torch.func.functional_call(encoder, shapes, (image,))
+            features, *_ = torch.func.functional_call(encoder, shapes, (image,))
         except RuntimeError:  # two maps that should have one size
             continue
         covered = tuple(cells * codec.stride for cells in features.shape[2:])

@@ -47,6 +47,7 @@ def describe(
         size_multiple=size_multiple,
         image_type=image_type,
         channel_order='rgb',
+        precision='float32',
         mean=norm.mean.flatten().tolist(),
         std=norm.std.flatten().tolist(),
         omega=model.head.stop_threshold,

@@ -20,7 +20,7 @@ from torch import Tensor
 from rnnpose_plugin.export.command import ExportOptions, export_model, load_model
 from rnnpose_runtime import Poser
 
-from .measure import Row, Timer
+from .measure import Ratio, Row, Timer
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = str(ROOT / 'configs/rnnpose_context_crowdbench.py')
@@ -50,16 +50,23 @@ def decode_eagerly(model: BaseModel, image: Tensor) -> np.ndarray:
 
 def exported(name: str, timer: Timer) -> dict:
     """Torch against the forms ``whole`` and ``steps`` in onnxruntime and against torch.compile, on equal threads."""
-    pixels, rows = np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8), []
+    pixels = np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8)
     image = torch.from_numpy(pixels).permute(2, 0, 1)[None].contiguous()
+    compiled, reason = _compile(image)
+    rows = []
     with tempfile.TemporaryDirectory() as folder:
+        steps = _export(max(NUMBERS), 'steps', Path(folder))
         for people in NUMBERS:
-            model = _model(people)
-            for form in ('whole', 'steps'):
-                poser = _export(people, form, Path(folder))
-                run = partial(_poses, poser, pixels)
-                rows.append(_row(f'export, {form}', name, people, timer, model, image, run))
-            rows.append(_compiled(name, people, timer, model, image))
+            whole, model = _export(people, 'whole', Path(folder)), _model(people)
+            compiled.head.max_instances = steps.metadata['max_people'] = people
+            runs = {'export, whole': partial(_poses, whole, pixels), 'export, steps': partial(_poses, steps, pixels)}
+            if not reason:
+                runs['torch.compile'] = partial(decode_eagerly, compiled, image)
+            for what, run in runs.items():
+                ratio = _ratio(what, run, partial(decode_eagerly, model, image), timer)
+                rows.append(Row(f'speed-up from {what}, people: {people}', name, ratio.value, str(ratio)))
+    if reason:
+        rows.append(Row('speed-up from torch.compile', name, float('nan'), f'not measured: {reason}'))
     return dict(rows=rows)
 
 
@@ -79,29 +86,25 @@ def _poses(poser: Poser, pixels: np.ndarray) -> np.ndarray:
     return np.stack([person.keypoints for person in poser(pixels)])
 
 
-def _row(
-    what: str, name: str, people: int, timer: Timer, model: BaseModel, image: Tensor, run: Callable[[], np.ndarray]
-) -> Row:
+def _ratio(what: str, run: Callable[[], np.ndarray], eager: Callable[[], np.ndarray], timer: Timer) -> Ratio:
     """The time of torch over that of another way, which has to find the same."""
-    found, expected = run(), decode_eagerly(model, image)
+    found, expected = run(), eager()
     if found.shape != expected.shape or np.abs(found - expected).max() > CLOSE:
         raise ArithmeticError(f'{what}: other keypoints than in torch')
-    ratio = timer.ratio(lambda: decode_eagerly(model, image), run)
-    return Row(f'speed-up from {what}, people: {people}', name, ratio.value, str(ratio))
+    return timer.ratio(eager, run)
 
 
-def _compiled(name: str, people: int, timer: Timer, model: BaseModel, image: Tensor) -> Row:
-    """Backbone and step through torch.compile; the loop over people stays in Python."""
-    compiled = _model(people)
-    compiled.backbone.forward = torch.compile(compiled.backbone.forward)
-    compiled.head.first_lstm.step = torch.compile(compiled.head.first_lstm.step)
+def _compile(image: Tensor) -> tuple[BaseModel, str]:
+    """Backbone and step through torch.compile, as the loop over people stays in Python; and why it does not work."""
+    model = _model(max(NUMBERS))
+    model.backbone.forward = torch.compile(model.backbone.forward)
+    model.head.first_lstm.step = torch.compile(model.head.first_lstm.step)
     try:
         with _time_limit(MOST_SECONDS):
-            decode_eagerly(compiled, image)
-        return _row('torch.compile', name, people, timer, model, image, lambda: decode_eagerly(compiled, image))
+            decode_eagerly(model, image)
     except Exception as error:  # of dynamo, of its backend, of the C++ compiler that it calls
-        reason = next(iter(str(error).splitlines()), '') or type(error).__name__
-        return Row(f'speed-up from torch.compile, people: {people}', name, float('nan'), f'not measured: {reason}')
+        return model, next(iter(str(error).splitlines()), '') or type(error).__name__
+    return model, ''
 
 
 @contextmanager

@@ -190,20 +190,20 @@ def test_settings_of_the_decoder(order, claimed_maps):
     assert_modules_agree(narrow_model(second_lstm=second_lstm, claimed_maps=claimed_maps), coloured_blocks(*SIZES[0]))
 
 
-def snapping(model, **test):
+def snapping(model):
     """The narrow model on MoveNet, whose random weights give some peaks everywhere."""
     torch.manual_seed(0)
     model.backbone = MODELS.build(dict(type='MoveNetBackbone', levels=('features', 'regression', 'tags', 'peaks')))
     model.neck = MODELS.build(dict(type='StackedFeatures', in_channels=[24, 34, 34, 51], in_index=[1, 2], beside=3))
     model.backbone.requires_grad_(False)
-    model.test_cfg = dict(snap_to_peaks=True, **test)
+    model.test_cfg = dict(snap_to_peaks=True)
+    fit_stop(model)
     return model
 
 
 def test_joints_on_the_backbones_peaks():
     images = coloured_blocks(*SIZES[0])
     model = snapping(narrow_model())
-    fit_stop(model)
     expected = predict(model, images)
     assert sum(len(scores) for _, _, scores in expected) > 5
     assert_modules_agree(model, images)

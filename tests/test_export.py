@@ -190,6 +190,19 @@ def test_settings_of_the_decoder(order, claimed_maps):
     assert_modules_agree(narrow_model(second_lstm=second_lstm, claimed_maps=claimed_maps), coloured_blocks(*SIZES[0]))
 
 
+def test_who_comes_after_the_stop_is_nobody():
+    """Omega between two steps' stop probabilities, the later of which is higher."""
+    model, images = narrow_model(stop_threshold=1e-6), coloured_blocks(*SIZES[0])
+    with torch.no_grad():
+        inputs = (images.float() - model.data_preprocessor.mean) / model.data_preprocessor.std
+        probabilities = torch.stack([p for _, p in model.head(model.extract_feat(inputs))])  # (4, 5)
+    rises = probabilities.diff(dim=1)
+    image, step = divmod(int(rises.argmax()), 4)
+    assert rises.max() > 1e-5
+    model.head.stop_threshold = float(probabilities[image, step : step + 2].mean())
+    assert_modules_agree(model, images)
+
+
 def snapping(model):
     """The narrow model on MoveNet, whose random weights give some peaks everywhere."""
     torch.manual_seed(0)

@@ -346,9 +346,10 @@ def test_other_names_are_refused(model, checkpoint, tmp_path, form, out, error):
     assert not list(tmp_path.iterdir())
 
 
-def test_steps_of_an_lstm2_that_waits_are_refused_and_nothing_is_left(checkpoint, tmp_path):
-    waiting = narrow_model(second_lstm=dict(order='confidence', hidden_channels=(8, 8)))
-    with pytest.raises(ValueError, match="order='confidence'.* use --form whole"):
+@pytest.mark.parametrize('settings', [dict(order='confidence'), dict(others=True)])
+def test_steps_of_an_lstm2_that_waits_are_refused_and_nothing_is_left(settings, checkpoint, tmp_path):
+    waiting = narrow_model(second_lstm=dict(hidden_channels=(8, 8), **settings))
+    with pytest.raises(ValueError, match='order=.* and others=.* use --form whole'):
         export_model(waiting, checkpoint, str(tmp_path / 'out'), ExportOptions('steps'))
     assert not list(tmp_path.iterdir())
 

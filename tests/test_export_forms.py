@@ -83,6 +83,12 @@ def test_lstm2_without_a_loop(order, tmp_path):
     assert_parity(model, exported(model, tmp_path, 'unrolled', steps=5), coloured_blocks(*SIZES[0]))
 
 
+@pytest.mark.parametrize('form, steps', [('whole', None), ('unrolled', 5)])
+def test_lstm2_that_sees_the_others(form, steps, tmp_path):
+    model = narrow_model(second_lstm=dict(order='learned', hidden_channels=(8, 8), feedback_passes=1, others=True))
+    assert_parity(model, exported(model, tmp_path, form, steps=steps), coloured_blocks(*SIZES[0]))
+
+
 def test_steps_with_lstm2(tmp_path):
     model = narrow_model(second_lstm=dict(order='learned', hidden_channels=(8, 8)))
     poser = exported(model, tmp_path, 'steps', 'folder')

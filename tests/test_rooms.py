@@ -155,7 +155,7 @@ wanted = {
             'SyncedSaveHook'],
     LOOPS: ['ResumableEpochLoop'],
     TRANSFORMS: ['CopyPasteOcclusion', 'InstanceHeatmapMask', 'LoadPoseImage', 'PackPoseScales', 'SmallGroups'],
-    METRICS: ['BottomupCocoMetric', 'PersonCountMetric'],
+    METRICS: ['BottomupCocoMetric', 'MixingMetric', 'PersonCountMetric'],
 }
 missing = [name for registry, names in wanted.items() for name in names if registry.get(name) is None]
 assert not missing, missing

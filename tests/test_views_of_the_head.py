@@ -29,8 +29,10 @@ def make_symmetric(lstm):
     for layer in lstm.lstm.layers:
         weight = layer.gates.weight
         weight.copy_((weight + weight.flip(-1)) / 2)
-    heatmaps = lstm.lstm.layers[0].gates.weight[:, C : C + K]  # its inputs: features, heatmaps, h
-    heatmaps.copy_((heatmaps + heatmaps[:, FLIP_INDICES]) / 2)
+    first = lstm.lstm.layers[0]
+    for begin in range(C, first.gates.in_channels - first.hidden_channels, K):  # its inputs: features, K maps each, h
+        heatmaps = first.gates.weight[:, begin : begin + K]
+        heatmaps.copy_((heatmaps + heatmaps[:, FLIP_INDICES]) / 2)
     for part in (lstm.to_heatmaps.weight, lstm.to_heatmaps.bias):
         part.copy_((part + part[FLIP_INDICES]) / 2)
 
@@ -50,7 +52,9 @@ def assert_same_poses(ours, expected, atol):
         np.testing.assert_allclose(a.bbox_scores, b.bbox_scores, rtol=0, atol=atol)
 
 
-@pytest.mark.parametrize('second_lstm', [None, dict(hidden_channels=(5,), order='confidence')])
+@pytest.mark.parametrize(
+    'second_lstm', [None, *(dict(hidden_channels=(5,), order='confidence', others=others) for others in (False, True))]
+)
 def test_a_view_that_is_an_exact_flip_changes_nothing(second_lstm):
     head, feats = build(second_lstm=second_lstm), features()
     make_symmetric(head.first_lstm)

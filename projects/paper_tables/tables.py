@@ -1,4 +1,4 @@
-"""The paper's tables as data: the config of every row and the AP that the paper prints for it. Three are our own.
+"""The paper's tables as data: the config of every row and the AP that the paper prints for it. Four are our own.
 
 Only rows that can be run here are listed: of tables 1 and 2 Associative Embedding (AE) and the paper's method. A config
 is the name of a file in ``configs/ablations``, or of ``SYNTHETIC_ONLY`` in ``row_configs.py``.
@@ -216,6 +216,15 @@ PAPER_TABLES = {
         ),
         note="not the paper's; the coarser grid has two wider layers in place of one, at about the same cost",
     ),
+    'others': Table(
+        "LSTM2 with everyone else's heatmaps",
+        (
+            Row('LSTM2, learned order', 'lstm2_learned'),
+            Row("with the others' maxima", 'lstm2_others'),
+        ),
+        note="not the paper's",
+        synthetic_note=OWN_LSTM2,
+    ),
     'parameters': Table(
         "global context and the paper's layers at the same number of parameters",
         (
@@ -224,6 +233,14 @@ PAPER_TABLES = {
         ),
         note="not the paper's; 278,866 and 276,418 parameters",
         data=('crowdbench',),
+    ),
+    'denoising': Table(
+        'a step that is given one person, noised, and supervised without matching',
+        (
+            Row("the paper's decoder", 'base'),
+            Row('and such a step per image', 'denoising'),
+        ),
+        note="not the paper's; on training images only",
     ),
     'ae': Table(
         'the decoders and Associative Embedding (AE), trained for the same time from the same AE network',

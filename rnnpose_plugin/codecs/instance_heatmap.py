@@ -53,7 +53,8 @@ class InstanceHeatmap(BaseKeypointCodec):
     """
 
     auxiliary_encode_keys = {'iscrowd'}
-    label_mapping_table = dict(keypoint_labels='keypoint_labels', keypoint_weights='keypoint_weights')
+    # keypoint_indices: of an AE codec before this one in the pipeline, for training both heads; else there are none.
+    label_mapping_table = {name: name for name in ('keypoint_labels', 'keypoint_weights', 'keypoint_indices')}
 
     def __init__(
         self,

@@ -57,8 +57,8 @@ class PersonDecoder(nn.Module):
     order. There are as many as ``max_instances`` steps take at the codec's input size. Larger images use them up
     earlier, and then they start again.
 
-    An LSTM2 whose order is that of LSTM1 takes part in each step. Any other order needs all people first, see
-    :meth:`refine`.
+    An LSTM2 whose order is that of LSTM1 takes part in each step. Any other order, or one with ``others``, needs all
+    people first, see :meth:`refine_step`.
 
     Args:
         model (BaseModel): with a ``RecurrentPoseHead``.
@@ -83,7 +83,7 @@ class PersonDecoder(nn.Module):
     @property
     def refines_each_step(self) -> bool:
         """bool: whether an LSTM2 takes part in each step."""
-        return self.second_lstm is not None and self.second_lstm.order == 'learned'
+        return self.second_lstm is not None and self.second_lstm.order == 'learned' and not self.second_lstm.others
 
     @property
     def refines_afterwards(self) -> bool:
@@ -166,7 +166,7 @@ class PersonDecoder(nn.Module):
             number (Tensor): () int64, the place in the order, from 0.
             maps (Tensor): static maps of LSTM2.
             states (tuple[Tensor, ...]): h and c of each layer in turn.
-            given (Tensor): (B, K, H, W), of LSTM1.
+            given (Tensor): (B, K or 2 K, H, W), from :meth:`SecondLSTM.inputs`.
 
         Returns:
             tuple[Tensor, tuple[Tensor, ...]]: heatmaps (B, K, H, W), the new states.

@@ -21,10 +21,12 @@ class Encode(nn.Module):
     def __init__(self, model: BaseModel) -> None:
         super().__init__()
         self.encoder, self.decoder = ImageEncoder(model), PersonDecoder(model)
+        second_lstm = self.decoder.second_lstm
         if self.decoder.refines_afterwards:
             raise ValueError(
-                f"second_lstm has order='{self.decoder.second_lstm.order}', which needs all people before its first "
-                "person; use --form whole or unrolled, or order='learned'."
+                f"second_lstm has order='{second_lstm.order}' and others={second_lstm.others}, "
+                "which needs all people before its first person; use --form whole or unrolled, or order='learned' "
+                'without others.'
             )
 
     @property

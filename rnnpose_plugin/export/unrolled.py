@@ -62,7 +62,7 @@ class UnrolledPose(nn.Module):
     ) -> tuple[list[Tensor], Tensor]:
         """LSTM2's heatmaps and LSTM1's stop probabilities, in LSTM2's order."""
         order = self.decoder.order(heatmaps, stops, present)
-        shown = rearrange(heatmaps, order)
+        shown = rearrange(self.decoder.second_lstm.inputs(heatmaps, present)[0], order)
         maps, states = self.decoder.second_lstm.start(features)
         states = tuple(part for pair in states for part in pair)
         refined = []

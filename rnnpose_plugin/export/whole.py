@@ -88,12 +88,13 @@ class WholePose(nn.Module):
         decoder = self.decoder
         order = decoder.order(heatmaps, probabilities, present)
         counts = present.sum(dim=1)
+        inputs, _ = decoder.second_lstm.inputs(heatmaps, present)
         maps, states = decoder.second_lstm.start(features)
 
         def body(number: Tensor, running: Tensor, count: Tensor, *carried: Tensor) -> Tensors:
             keypoints, scores, *states = carried
             step = order.gather(1, number.expand(order.shape[0], 1))
-            given = rearrange(heatmaps, step).squeeze(1)
+            given = rearrange(inputs, step).squeeze(1)
             refined, states = decoder.refine_step(number, maps, tuple(states), given)
             located, score = decoder.locate(refined, probabilities.gather(1, step).squeeze(1), *peaks)
             keypoints, scores = _write(keypoints, number, located), _write(scores, number, score)

@@ -58,6 +58,8 @@ MULTISCALE = {
     'model.test_cfg.multiscale_test': True,
 }
 CHUNK, LOSS, ORDER = 'default_hooks.chunked_backprop', 'model.head.heatmap_loss', 'model.head.second_lstm.order'
+PAIRS = (0.025, 0.035, 0.079, 0.072, 0.062, 0.107, 0.087, 0.089)
+COCO_SIGMAS = [0.026, *(PAIRS[joint // 2] for joint in range(16))]
 CHANGES = {
     'base': {},
     'feedback_0': {'model.head.feedback_passes': 0},
@@ -96,6 +98,10 @@ CHANGES = {
     'context_read': {'model.head.context': 'read'},
     'coarse': {'model.head.context': 'none'},
     'wide': {'model.head.hidden_channels': (36, 28, 28)},
+    'denoising': {
+        'model.head.denoising.sigmas': COCO_SIGMAS,
+        'log_processor.custom_cfg': ['heatmap', 'stop', 'denoising_heatmap', 'denoising_stop'],
+    },
     'ae': {},
     'ae_longer': {},
     'ae_multiscale': {

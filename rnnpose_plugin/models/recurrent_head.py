@@ -12,6 +12,7 @@ from torch import Tensor
 from .ae_maps import ae_maps_of, fill_missing_keypoints
 from .chunked_backprop import backprop_in_chunks, backprop_with_steps
 from .claiming_lstm import ClaimingLSTM
+from .denoising import Denoising
 from .first_lstm import FirstLSTM
 from .head_arguments import check_arguments
 from .head_targets import make_targets
@@ -45,6 +46,8 @@ class RecurrentPoseHead(BaseHead):
             :class:`ConvLSTM`. Defaults to None, 1 for all, as in the paper.
         claimed_maps (bool): the decoder is shown which joints were claimed so far, see :class:`ClaimingLSTM`; not the
             paper's. Defaults to False.
+        denoising (dict, optional): arguments of :class:`Denoising`, such as ``dict(share=1)``: steps on noised maps of
+            a given person are trained too; not the paper's. Defaults to None.
         stop_threshold (float): omega, in (0, 1), in training and at inference. Defaults to sigmoid(-1), about 0.27.
         max_instances (int): most people per image, in training (longer sequences are cut) and at inference (with a
             warning). Defaults to 30, as in MMPose's AE configs.
@@ -82,6 +85,7 @@ class RecurrentPoseHead(BaseHead):
         context: str = 'none',
         layer_strides: tuple[int, ...] | None = None,
         claimed_maps: bool = False,
+        denoising: dict | None = None,
         stop_threshold: float = 1 / (1 + math.e),
         max_instances: int = 30,
         max_train_instances: int | None = None,
@@ -96,7 +100,7 @@ class RecurrentPoseHead(BaseHead):
     ) -> None:
         super().__init__(init_cfg)
         check_arguments(stop_threshold, max_instances, max_train_instances, max_surplus, chunk_size, hidden_channels,
-                        second_lstm, first_lstm_loss, claimed_maps)  # fmt: skip
+                        second_lstm, first_lstm_loss, claimed_maps, denoising, feedback_passes)  # fmt: skip
         self.in_channels, self.num_keypoints = in_channels, num_keypoints
         self.stop_threshold, self.first_lstm_loss = stop_threshold, first_lstm_loss
         self.max_instances, self.max_train_instances = max_instances, max_train_instances or max_instances
@@ -107,6 +111,7 @@ class RecurrentPoseHead(BaseHead):
         self.first_lstm = first_lstm(in_channels, num_keypoints, hidden_channels, feedback_passes,
                                      kernel_size=kernel_size, context=context, layer_strides=layer_strides)  # fmt: skip
         self.second_lstm = None if second_lstm is None else SecondLSTM(in_channels, num_keypoints, **second_lstm)
+        self.denoising = None if denoising is None else Denoising(self.decoder.render, num_keypoints, **denoising)
         self.heatmap_loss, self.stop_loss = MODELS.build(heatmap_loss), MODELS.build(stop_loss)
         self.training_controls = TrainingControls()
 
@@ -275,7 +280,10 @@ class RecurrentPoseHead(BaseHead):
             self.first_lstm_loss,
         )
         targets = make_targets(batch_data_samples, self.decoder, self.num_keypoints, features)
-        return TrainingSequence(self.first_lstm, self.heatmap_loss, self.stop_loss, targets, rules, self.second_lstm)
+        denoising = None if self.denoising is None else self.denoising.losses
+        return TrainingSequence(
+            self.first_lstm, self.heatmap_loss, self.stop_loss, targets, rules, self.second_lstm, denoising
+        )
 
     def _backprop(self, sequence: TrainingSequence, features: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The total loss and its detached parts."""
@@ -286,15 +294,5 @@ class RecurrentPoseHead(BaseHead):
         if step is not None:
             return backprop_with_steps(sequence.chunks_afresh, lambda: sequence.done, [features], parameters, step)
         static_maps = sequence.static_maps(features)
-        return backprop_in_chunks(sequence.chunks, static_maps, parameters, self._loss_scale(features.device.type))
-
-    def _loss_scale(self, device: str) -> float:
-        scale = self.training_controls.loss_scale
-        if scale is not None:
-            return scale
-        if torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.float16:
-            raise ValueError(
-                f'Small gradients would become 0: autocast is float16 and chunk_size is {self.chunk_size}, but the '
-                "loss scaler's factor is not known inside a chunk; add dict(type='ChunkedBackpropHook') to the hooks."
-            )
-        return 1.0
+        scale = self.training_controls.scale_of_chunks(features.device.type, self.chunk_size)
+        return backprop_in_chunks(sequence.chunks, static_maps, parameters, scale)

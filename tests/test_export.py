@@ -231,6 +231,7 @@ def test_configs_and_checkpoints_that_do_not_fit(checkpoint):
     with pytest.raises(ValueError, match='does not fit the model'):
         load_model(config, checkpoint)
     shipped = str(ROOT / 'model_zoo/rnnpose_context_crowdbench.pth')
+    assert load_model(config, shipped, {'model.test_cfg.stop_threshold': 0.6}).head.stop_threshold == 0.6
     with pytest.raises(ValueError, match='flip_test=True, which is not exported'):
         load_model(config, shipped, {'model.test_cfg.flip_test': True})
 

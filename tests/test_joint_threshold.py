@@ -8,9 +8,9 @@ import torch
 from mmengine.config import Config
 
 from projects.crowdbench.synthetic_crowd import CrowdSettings, write_split
+from projects.joint_threshold import best_threshold, discard, try_thresholds
 from rnnpose_plugin.codecs import InstanceHeatmap
 from rnnpose_plugin.evaluation.crowding import coco_figures
-from rnnpose_plugin.evaluation.joint_threshold import best_threshold, discard, try_thresholds
 from rnnpose_plugin.evaluation.truth import clean_truth
 
 K, SIZE = 17, (64, 64)

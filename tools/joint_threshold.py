@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from pathlib import Path
 
-from mmengine.config import DictAction
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # projects/ is not installed
 
-from rnnpose_plugin.evaluation.joint_threshold import best_threshold, try_thresholds
+import rnnpose_plugin  # noqa: F401  (first, as it names a library that does not load)
+
+# isort: split
+from projects.joint_threshold import best_threshold, try_thresholds
 from rnnpose_plugin.runtime.errors import one_sentence_errors
 from rnnpose_plugin.runtime.launch import check_options, read_config
+from rnnpose_plugin.runtime.options import OptionAction
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Choose the threshold below which joints are discarded, on val.')
     parser.add_argument('config', help='config file with a RecurrentPoseHead and the val set')
     parser.add_argument('results', help="a test's predictions on val, the .keypoints.json of outfile_prefix")
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE',
+    parser.add_argument('--cfg-options', nargs='+', action=OptionAction, default={}, metavar='KEY=VALUE',
                         help='change settings of the config')  # fmt: skip
     return parser.parse_args()
 

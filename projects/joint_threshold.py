@@ -11,9 +11,9 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmpose.registry import DATASETS
 
-from .coco_metric import FAR
-from .crowding import coco_figures
-from .truth import clean_truth
+from rnnpose_plugin.evaluation.coco_metric import FAR
+from rnnpose_plugin.evaluation.crowding import coco_figures
+from rnnpose_plugin.evaluation.truth import clean_truth
 
 STEP, HIGHEST = 0.025, 0.6  # of the thresholds that are tried
 

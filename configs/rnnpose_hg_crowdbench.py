@@ -1,4 +1,4 @@
-# The paper's decoder on CrowdBench, on the frozen features of ae_hg_crowdbench.py, by the recipe of docs/recipes.md.
+# The paper's decoder and losses on CrowdBench, on the frozen features of ae_hg_crowdbench.py.
 _base_ = ['rnnpose_hg_crowd.py']
 
 data_root = 'data/crowdbench/'
@@ -10,8 +10,7 @@ model = dict(
     neck=dict(in_index=[-1]),
     head=dict(
         in_channels=68,
-        heatmap_loss=dict(foreground_weight=8),
-        stop_loss=dict(type='StopLoss', loss_weight=4),
+        heatmap_loss=dict(reduction='sum'),  # equation 2 as printed; with equation 3 at its weight of 1
         decoder=codec,
     ),
 )
@@ -35,6 +34,7 @@ val_dataloader = dict(dataset=dict(data_root=data_root, pipeline=test_pipeline))
 test_dataloader = dict(dataset=dict(data_root=data_root, pipeline=test_pipeline))
 
 train_cfg = dict(max_epochs=1)
+optim_wrapper = dict(clip_grad=None)
 warm_up, cosine = _base_.param_scheduler
 param_scheduler = [warm_up, dict(cosine, end=1)]
 # At most 1 person of an image, then 2, 4, 8 and, for the last 600 of the 2,000 iterations, all. The weights are

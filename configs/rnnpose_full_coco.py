@@ -1,0 +1,18 @@
+# Our decoder, see rnnpose_full_crowdbench.py, by the paper's recipe. Never trained on COCO here.
+_base_ = ['rnnpose_context_coco.py']
+
+sigmas = [0.026] + [s for pair in (0.025, 0.035, 0.079, 0.072, 0.062, 0.107, 0.087, 0.089) for s in (pair, pair)]
+model = dict(
+    head=dict(
+        claimed_maps=True,
+        second_lstm=dict(hidden_channels=(68, 34), others=True),
+        denoising=dict(sigmas=sigmas),
+        stop_loss=dict(loss_weight=10),  # of a sum over cells; with 1 a decoder on photographs did not learn to stop
+    )
+)
+log_processor = dict(
+    custom_cfg=[
+        dict(data_src=part, method_name='mean', window_size=50)
+        for part in ('heatmap', 'second_lstm_heatmap', 'stop', 'denoising_heatmap', 'denoising_stop')
+    ]
+)

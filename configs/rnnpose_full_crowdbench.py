@@ -1,0 +1,25 @@
+# Our decoder on CrowdBench, second stage: whole sequences, denoising, and the losses of equations 2 to 4 as printed.
+_base_ = ['rnnpose_others_crowdbench.py']
+
+model = dict(
+    head=dict(
+        denoising=dict(),
+        heatmap_loss=dict(reduction='sum', foreground_weight=0),
+        stop_loss=dict(loss_weight=10),
+    )
+)
+
+train_dataloader = dict(batch_size=2)
+train_cfg = dict(max_epochs=2)
+optim_wrapper = dict(clip_grad=None, optimizer=dict(lr=1e-3))
+warm_up, cosine = _base_.param_scheduler
+param_scheduler = [warm_up, dict(cosine, end=2)]
+log_processor = dict(
+    custom_cfg=[
+        dict(data_src=part, method_name='mean', window_size=50)
+        for part in ('heatmap', 'second_lstm_heatmap', 'stop', 'denoising_heatmap', 'denoising_stop')
+    ]
+)
+*other_hooks, average, grow = _base_.custom_hooks  # sequences do not grow any more
+custom_hooks = [*other_hooks, dict(average, momentum=0.01)]
+load_from = 'work_dirs/rnnpose_others_crowdbench/epoch_5.pth'

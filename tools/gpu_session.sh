@@ -40,7 +40,7 @@ benchmark() {
 
 data() {
     local counts=(--crowdbench --val 0 --plain 0 --occluded 0 --crowded 0)
-    "$PYTHON" tools/make_crowd.py "${counts[@]}" ${TINY:+--train 64} --processes "$(nproc --ignore=2)" \
+    "$PYTHON" tools/make_crowd.py "${counts[@]}" ${TINY:+--train 64} --processes "$("$PYTHON" -c "import os; print(max(1, os.cpu_count() - 2))")" \
         > "$OUT/data.txt" 2>&1
     say "data: $(tail -n 1 "$OUT/data.txt")"
 }

@@ -325,6 +325,13 @@ def test_a_file_that_gives_something_else_is_noticed(model, whole, folder, tmp_p
         check_file(UnrolledPose(other, 5), tmp_path / 'text.onnx', image)
 
 
+def test_sides_are_multiples_of_the_coarsest_layers_cells():
+    assert size_unit(narrow_model()) == 32
+    model = narrow_model()
+    model.head.first_lstm.lstm.strides = (1, 16, 1)
+    assert size_unit(model) == 64
+
+
 def test_a_codec_of_another_stride_is_refused():
     model = narrow_model()
     model.head.decoder.stride = 8

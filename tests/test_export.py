@@ -184,9 +184,9 @@ def assert_modules_agree(model, images):
 
 
 @pytest.mark.parametrize('claimed_maps', [False, True])
-@pytest.mark.parametrize('order', [None, *ORDERS])
-def test_settings_of_the_decoder(order, claimed_maps):
-    second_lstm = None if order is None else dict(order=order, hidden_channels=(8, 8), feedback_passes=1)
+@pytest.mark.parametrize('settings', [None, *(dict(order=order) for order in ORDERS), dict(others=True)])
+def test_settings_of_the_decoder(settings, claimed_maps):
+    second_lstm = None if settings is None else dict(settings, hidden_channels=(8, 8), feedback_passes=1)
     assert_modules_agree(narrow_model(second_lstm=second_lstm, claimed_maps=claimed_maps), coloured_blocks(*SIZES[0]))
 
 

@@ -377,6 +377,8 @@ def test_configs_and_checkpoints_that_do_not_fit(checkpoint):
         load_model(config, checkpoint)
     with pytest.raises(FileNotFoundError, match='missing.pth'):
         load_model(config, 'missing.pth')
+    omega = {'model.test_cfg.stop_threshold': 0.6}
+    assert load_model(config, str(ROOT / SHIPPED), omega).head.stop_threshold == 0.6
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,7 @@ def load_model(config: str, checkpoint: str, cfg_options: dict | None = None) ->
     refuse_other_normalisation(model, weights, checkpoint)
     model.dataset_meta = (weights.get('meta') or {}).get('dataset_meta') or model.dataset_meta
     _refuse_settings(model, cfg)
+    model.head.stop_threshold = (model.test_cfg or {}).get('stop_threshold') or model.head.stop_threshold
     return model
 
 

@@ -184,9 +184,9 @@ def assert_modules_agree(model, images):
 
 
 @pytest.mark.parametrize('claimed_maps', [False, True])
-@pytest.mark.parametrize('order', [None, *ORDERS])
-def test_settings_of_the_decoder(order, claimed_maps):
-    second_lstm = None if order is None else dict(order=order, hidden_channels=(8, 8), feedback_passes=1)
+@pytest.mark.parametrize('settings', [None, *(dict(order=order) for order in ORDERS), dict(others=True)])
+def test_settings_of_the_decoder(settings, claimed_maps):
+    second_lstm = None if settings is None else dict(settings, hidden_channels=(8, 8), feedback_passes=1)
     assert_modules_agree(narrow_model(second_lstm=second_lstm, claimed_maps=claimed_maps), coloured_blocks(*SIZES[0]))
 
 
@@ -323,6 +323,13 @@ def test_a_file_that_gives_something_else_is_noticed(model, whole, folder, tmp_p
     (tmp_path / 'text.onnx').write_text('no model')
     with pytest.raises(ArithmeticError, match='the exported text.onnx does not run'):
         check_file(UnrolledPose(other, 5), tmp_path / 'text.onnx', image)
+
+
+def test_sides_are_multiples_of_the_coarsest_layers_cells():
+    assert size_unit(narrow_model()) == 32
+    model = narrow_model()
+    model.head.first_lstm.lstm.strides = (1, 16, 1)
+    assert size_unit(model) == 64
 
 
 def test_a_codec_of_another_stride_is_refused():

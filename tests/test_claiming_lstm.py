@@ -21,9 +21,10 @@ def make(kind=ClaimingLSTM, **settings):
 
 
 def test_steps_are_given_the_maxima_of_all_before():
-    decoder, features = make(), torch.randn(2, C, H, W)
+    """Their values, and their gradients through all steps: by the hidden states, and not by what is claimed."""
+    decoder, features = make(), torch.randn(2, C, H, W, requires_grad=True)
     static_maps, states = decoder.start(features)
-    expected_states, shown = states[:-1], [torch.zeros(2, K, H, W)]
+    expected_states, shown, sums = states[:-1], [torch.zeros(2, K, H, W)], [0.0, 0.0]
     for _ in range(4):
         noise = decoder.draw_noise(2, H, W)
         heatmaps, logits, states = decoder.step(static_maps, states, noise)
@@ -39,8 +40,14 @@ def test_steps_are_given_the_maxima_of_all_before():
         maxima = torch.cat([h.flatten(2).max(-1).values for h, _ in expected_states], 1)
         # float32 sums in another order; leaving the clamp out changes the maps by tenths.
         torch.testing.assert_close(heatmaps, expected, rtol=0, atol=1e-4)
-        torch.testing.assert_close(logits, decoder.to_stop(maxima)[:, 0], rtol=0, atol=1e-4)
+        expected_logits = decoder.to_stop(maxima)[:, 0]
+        torch.testing.assert_close(logits, expected_logits, rtol=0, atol=1e-4)
+        for number, (maps, stops) in enumerate([(heatmaps, logits), (expected, expected_logits)]):
+            sums[number] = sums[number] + maps.square().mean() + stops.sum()
         shown.append(expected.detach().clamp(0, 1))
+    inputs = [features, *decoder.parameters()]
+    for ours, theirs in zip(*(torch.autograd.grad(total, inputs) for total in sums)):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4 * theirs.abs().max().item())
     assert (torch.stack(shown) == 1).any() and (torch.stack(shown) == 0).any()
     assert torch.equal(states[-1][0], torch.stack(shown).amax(0)) or torch.allclose(
         states[-1][0], torch.stack(shown).amax(0), atol=1e-4

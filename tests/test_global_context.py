@@ -201,3 +201,19 @@ def test_the_context_has_its_documented_size():
         (N, 24, 1, 1),
         (N, 16, 1, 1),
     ]
+
+
+@pytest.mark.parametrize('context', ['none', 'pooled', 'read'])
+def test_gradients_are_the_finite_differences(context):
+    """Through the heatmaps that the second pass is fed and reads by, the hidden states and the stop of two steps."""
+    decoder = make((3, 2), context=context).double()
+    features = torch.randn(1, C, 2, 3, dtype=torch.float64, requires_grad=True)
+    noise = decoder.draw_noise(2, 2, 3)
+
+    def two_steps(features):
+        static_maps, states = decoder.start(features)
+        first, logit, states = decoder.step(static_maps, states, noise[:1])
+        second, other, _ = decoder.step(static_maps, states, noise[1:])
+        return first, second, torch.stack([logit, other])
+
+    assert torch.autograd.gradcheck(two_steps, features)

@@ -25,7 +25,7 @@ train_dataloader = dict(
 val_dataloader = dict(dataset=dict(data_root=data_root, pipeline=test_pipeline))
 test_dataloader = dict(dataset=dict(data_root=data_root, pipeline=test_pipeline))
 
-ae_epochs = 8
+ae_epochs = 24
 train_cfg = dict(max_epochs=ae_epochs, val_interval=4)
 warm_up, cosine = _base_.param_scheduler
 param_scheduler = [warm_up, dict(cosine, end=ae_epochs)]

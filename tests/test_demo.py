@@ -43,7 +43,7 @@ def test_two_images_of_each_split_are_tested_and_drawn(demo, tmp_path, capsys):
 
 def test_a_damaged_model_is_reported_at_once(demo, tmp_path, capsys):
     (tmp_path / 'model_zoo').mkdir()
-    (tmp_path / 'model_zoo' / 'rnnpose_context_crowdbench.pth').write_bytes(b'PK half a file')
+    (tmp_path / 'model_zoo' / 'rnnpose_full_crowdbench.pth').write_bytes(b'PK half a file')
     with pytest.raises(SystemExit) as stop:
         demo.main()
     assert stop.value.code == 1 and 'is cut off, as after a full disk' in capsys.readouterr().err
@@ -58,6 +58,6 @@ def test_a_missing_model_is_reported_at_once_by_the_command(tmp_path):
     command = [sys.executable, 'tools/demo.py', '--fast']
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1
-    assert "checkpoint 'model_zoo/rnnpose_context_crowdbench.pth' does not exist" in done.stderr
+    assert "checkpoint 'model_zoo/rnnpose_full_crowdbench.pth' does not exist" in done.stderr
     assert 'Traceback' not in done.stderr
     assert not (tmp_path / 'data').exists()

@@ -30,7 +30,7 @@ COLUMNS = {'AP': 'coco/AP', 'AP50': 'coco/AP .5', 'AP75': 'coco/AP .75', 'AR': '
 IMAGES = [f'data/crowd/occluded/00000{i}.png' for i in (1, 2, 3, 4)] + ['data/crowd/plain/000001.png']
 
 FAST_FOLDER, FAST_DATA, FAST_COUNT = 'work_dirs/demo_fast', 'data/crowdbench_slice', 40
-SHIPPED, SHIPPED_CONFIG = 'model_zoo/rnnpose_context_crowdbench.pth', 'configs/rnnpose_context_crowdbench.py'
+SHIPPED, SHIPPED_CONFIG = 'model_zoo/rnnpose_full_crowdbench.pth', 'configs/rnnpose_full_crowdbench.py'
 FAST_SPLITS = ('plain', 'occluded', 'crowded')
 FAST_IMAGES = ('occluded/000001', 'occluded/000002', 'crowded/000001', 'plain/000001')
 

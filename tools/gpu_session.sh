@@ -16,6 +16,7 @@ PYTHON=${PYTHON:-python3}
 STAGES=${STAGES:-tests benchmark data trainings}
 TOTAL=${SECONDS_IN_ALL:-540}
 TINY=${TINY:-}
+DATA=data/crowdbench${TINY:+_tiny}
 export OMP_NUM_THREADS=1 PYTHONUNBUFFERED=1 PYTHONWARNINGS=ignore
 mkdir -p "$OUT"
 
@@ -39,7 +40,11 @@ benchmark() {
 }
 
 data() {
-    local counts=(--crowdbench --val 0 --plain 0 --occluded 0 --crowded 0)
+    if [[ -f $DATA/annotations/train.json ]]; then
+        say "data: $DATA is there"
+        return
+    fi
+    local counts=(--crowdbench --out "$DATA" --val 0 --plain 0 --occluded 0 --crowded 0)
     "$PYTHON" tools/make_crowd.py "${counts[@]}" ${TINY:+--train 64} --processes "$("$PYTHON" -c "import os; print(max(1, os.cpu_count() - 2))")" \
         > "$OUT/data.txt" 2>&1
     say "data: $(tail -n 1 "$OUT/data.txt")"
@@ -48,7 +53,8 @@ data() {
 train() { # train NAME CONFIG OPTIONS...
     local name=$1 config=$2
     shift 2
-    local common=(train_dataloader.num_workers=1 train_dataloader.persistent_workers=True "$@")
+    local common=(train_dataloader.num_workers=1 train_dataloader.persistent_workers=True
+        "train_dataloader.dataset.data_root=$DATA/" "$@")
     [[ $TINY ]] && common+=(train_cfg.max_epochs=1 train_dataloader.batch_size=2)
     limited "$(($(left) - 40))" "$PYTHON" tools/train.py "configs/$config.py" --work-dir "$OUT/work/$name" --no-validate \
         --cfg-options "${common[@]}" > "$OUT/$name.log" 2>&1

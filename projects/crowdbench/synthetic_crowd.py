@@ -47,7 +47,9 @@ __all__ = [
     'SKELETON',
     'SPLITS',
     'CrowdSettings',
+    'annotate',
     'draw_image',
+    'paint',
     'write_crowd',
     'write_split',
 ]
@@ -64,8 +66,15 @@ SKELETON = (
 )  # fmt: skip
 
 
-def _annotations(people: list[PlacedPerson]) -> list[dict]:
-    """COCO annotations without ids, back to front."""
+def annotate(people: list[PlacedPerson]) -> list[dict]:
+    """COCO annotations of an image's people.
+
+    Args:
+        people: Back to front, at least one.
+
+    Returns:
+        One for each, without ids.
+    """
     owners = owner_map(people)
     return [_annotation(placed, owners == index + 1) for index, placed in enumerate(people)]
 
@@ -86,8 +95,17 @@ def _annotation(placed: PlacedPerson, visible: np.ndarray) -> dict:
     )
 
 
-def _paint(rng: np.random.Generator, people: list[PlacedPerson], settings: CrowdSettings) -> np.ndarray:
-    """(H, W, 3) uint8 image; averaging the fine canvas smooths all edges."""
+def paint(rng: np.random.Generator, people: list[PlacedPerson], settings: CrowdSettings) -> np.ndarray:
+    """Draw people over a background; averaging the fine canvas smooths all edges.
+
+    Args:
+        rng: Random stream of background and brightness, advanced.
+        people: Back to front.
+        settings: Of the images.
+
+    Returns:
+        (H, W, 3) uint8 BGR.
+    """
     canvas = draw_background(rng, settings.image_size, settings.max_clutter)
     for placed in people:
         draw_person(canvas, placed.person)
@@ -136,7 +154,7 @@ def draw_image(seed: int, split: str, index: int, settings: CrowdSettings) -> tu
         limits = settings.occluded_fraction, settings.occluded_fraction + settings.crowded_fraction
         scene = 'occluded' if chance < limits[0] else 'crowded' if chance < limits[1] else 'plain'
     people = sample_crowd(rng, scene, settings)
-    return _paint(rng, people, settings), _annotations(people)
+    return paint(rng, people, settings), annotate(people)
 
 
 def _category() -> dict:

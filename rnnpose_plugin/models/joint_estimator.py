@@ -46,7 +46,8 @@ class JointPoseEstimator(FreezableBottomupPoseEstimator):
             data_samples (list[PoseDataSample]): with the labels of both codecs.
 
         Returns:
-            dict: those of the head, its sum as ``decoder_loss``, and, times the weight, ``ae_loss_kpt``, ``ae_loss_pull`` and ``ae_loss_push``.
+            dict: those of the head, its sum as ``decoder_loss``, and, times the weight, ``ae_loss_kpt``,
+            ``ae_loss_pull`` and ``ae_loss_push``.
 
         Raises:
             ValueError: for samples without AE's labels.

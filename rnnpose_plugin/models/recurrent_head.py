@@ -16,7 +16,7 @@ from .denoising import Denoising
 from .first_lstm import FirstLSTM
 from .head_arguments import check_arguments
 from .head_targets import make_targets
-from .head_views import read_test_settings, views_of_batch
+from .head_views import decoded_views, read_test_settings, views_of_batch
 from .peak_snapping import peak_maps_of, snap_people
 from .second_lstm import SecondLSTM
 from .training_controls import TrainingControls
@@ -48,7 +48,7 @@ class RecurrentPoseHead(BaseHead):
             paper's. Defaults to False.
         denoising (dict, optional): arguments of :class:`Denoising`, such as ``dict(share=1)``: steps on noised maps of
             a given person are trained too; not the paper's. Defaults to None.
-        stop_threshold (float): omega, in (0, 1), in training and at inference. Defaults to sigmoid(-1), about 0.27.
+        stop_threshold (float): omega, in (0, 1); ``test_cfg`` may set another. Defaults to sigmoid(-1), about 0.27.
         max_instances (int): most people per image, in training (longer sequences are cut) and at inference (with a
             warning). Defaults to 30, as in MMPose's AE configs.
         max_train_instances (int, optional): ends sequences earlier while training, the paper's "simply stopping after
@@ -124,18 +124,20 @@ class RecurrentPoseHead(BaseHead):
             )
         return features if self.norm is None else self.norm(features)
 
-    def forward(self, feats: tuple[Tensor, ...]) -> list[tuple[Tensor, Tensor]]:
+    def forward(self, feats: tuple[Tensor, ...], stop_threshold: float | None = None) -> list[tuple[Tensor, Tensor]]:
         """The network's output before decoding.
 
         Args:
             feats (tuple[Tensor, ...]): from the neck; the first is F (B, C, H, W).
+            stop_threshold (float, optional): omega. Defaults to None, the head's.
 
         Returns:
             list[tuple[Tensor, Tensor]]: for each image the heatmaps (n, K, H, W), LSTM2's if there is one, and stop
             probabilities (n,), LSTM1's.
         """
         features = self._features(feats)
-        people, unfinished = self.first_lstm.decode_people(features, self.stop_threshold, self.max_instances)
+        omega = stop_threshold or self.stop_threshold
+        people, unfinished = self.first_lstm.decode_people(features, omega, self.max_instances)
         if unfinished and not self._warned_of_max_instances:  # an untrained model's every image
             self._warned_of_max_instances = True
             print_log(
@@ -157,13 +159,7 @@ class RecurrentPoseHead(BaseHead):
                 ``BottomupPoseEstimator`` makes them.
             batch_data_samples (list[PoseDataSample]): of the batch; their metainfo has ``flip_indices`` and
                 ``aug_scales`` where the settings need them.
-            test_cfg (dict, optional): settings. ``output_heatmaps`` adds the heatmaps; ``flip_test`` and
-                ``multiscale_test`` average over views, whose people are matched first, see :func:`merge_views` for
-                ``unmatched`` and ``match_distance``; ``ae_refinement`` fills in discarded joints from the AE maps
-                behind F (section 3.3), see :func:`fill_missing`; ``snap_to_peaks`` moves joints to peaks of the
-                backbone's own maps behind F, whose heights become their scores and, times the stop probability, the
-                instance score, see :func:`snap_to_peaks`; whoever has a lower instance score than ``score_threshold``
-                is left out.
+            test_cfg (dict, optional): settings, see :func:`read_test_settings`. Defaults to None.
 
         Returns:
             list[InstanceData] | tuple[list[InstanceData], list[PixelData]]: for each image ``keypoints`` (n, K, 2) in
@@ -176,7 +172,8 @@ class RecurrentPoseHead(BaseHead):
         """
         settings = read_test_settings(test_cfg)
         views = views_of_batch(feats, batch_data_samples[0].metainfo, settings, self.decoder)
-        sequences = zip(*(self._people_of(view, views, batch_data_samples) for view in views))
+        decoded, omega = decoded_views(views, settings), settings['stop_threshold']
+        sequences = zip(*(self._people_of(view, decoded, batch_data_samples, omega) for view in decoded))
         merging = settings['unmatched'], settings['match_distance']
         people = [self._most_likely(*merge_views(list(of_image), *merging)) for of_image in sequences]
         ae_maps = (self._ae_maps(views) if settings['ae_refinement'] else None) or [None] * len(people)
@@ -199,9 +196,9 @@ class RecurrentPoseHead(BaseHead):
         """
         read_test_settings(test_cfg)
 
-    def _people_of(self, view: View, views: list[View], samples: list) -> list[tuple[Tensor, Tensor]]:
+    def _people_of(self, view: View, views: list[View], samples: list, omega: float) -> list[tuple[Tensor, Tensor]]:
         """Each image's people as one view shows them, mirrored back and on the codec's cells."""
-        people = self.forward(view.feats)
+        people = self.forward(view.feats, omega)
         if view.mirrored:
             flip_indices = samples[0].metainfo['flip_indices']
             people = [(mirror_people(heatmaps, flip_indices), p) for heatmaps, p in people]

@@ -211,7 +211,9 @@ class TrainingSequence:
         outputs = {'heatmap': chunk['heatmaps']} if self.rules.first_lstm_loss else {}
         if self.second_lstm is not None:
             outputs['second_lstm_heatmap'] = chunk['second_lstm_heatmaps']
-        # Equation 4 is supervised by the assignment of equation 2: each person's true one is the same in both.
+        # Equation 4 is supervised by the assignment of equation 2: each person's true one is the same in both. It is
+        # printed with u(s_t), which permutes true people; what LSTM2 gets at place t is LSTM1's step u(t), whose true
+        # person is s at u(t). That is what the text says: true maps "reordered in the same input permutation u".
         matched_by = next(iter(outputs.values()))
         pairs, self.free = self.heatmap_loss.match(matched_by, *truth, self.free, chunk['candidates'], targets.mask)
         losses = {name: self.heatmap_loss(maps, *truth, pairs, targets.mask) for name, maps in outputs.items()}

@@ -60,7 +60,7 @@ def nine_joints(*swaps):
 def test_mmposes_configs_and_ours_pass(path, flip):
     cfg = Config.fromfile(path)
     cfg.model.test_cfg = dict(cfg.model.get('test_cfg') or {}, flip_test=flip)
-    assert cfg.model.type in ('BottomupPoseEstimator', 'FreezableBottomupPoseEstimator')
+    assert cfg.model.type in ('BottomupPoseEstimator', 'FreezableBottomupPoseEstimator', 'JointPoseEstimator')
     assert any(cfg.get(f'{name}_dataloader') for name in ('val', 'test'))
     with DefaultScope.overwrite_default_scope('mmengine'):  # what an earlier Runner may have left
         check_test_time_views(cfg)

@@ -239,6 +239,29 @@ def test_a_signal_before_the_first_checkpoint(tmp_path, capsys, known):
     assert line == 'stopped by Ctrl-C; there is no checkpoint yet'
 
 
+AGAIN = """
+import os, signal, sys
+from rnnpose_plugin.runtime.errors import one_sentence_errors
+class Folder:
+    def __fspath__(self):  # called while the sentence is made
+        os.kill(os.getpid(), signal.SIGTERM)
+        return '.'
+with one_sentence_errors(Folder()):
+    os.kill(os.getpid(), signal.SIGTERM)
+    signal.pause()
+"""
+
+
+def test_a_second_signal_does_not_cut_the_sentence_off(tmp_path):
+    """As ``timeout`` and schedulers send."""
+    environment = {**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path), 'PYTHONWARNINGS': 'ignore'}
+    environment.pop('RNNPOSE_TRACEBACK', None)
+    command = [sys.executable, '-c', AGAIN]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 128 + signal.SIGTERM
+    assert done.stderr.strip() == 'stopped by SIGTERM; there is no checkpoint yet'
+
+
 SIGNALLED = """
 import os, signal, sys
 from rnnpose_plugin.runtime.errors import one_sentence_errors

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 from contextlib import contextmanager
 from itertools import count
@@ -68,11 +69,15 @@ def test_what_mmengine_writes_is_whole_or_as_before(tmp_path, kind, before):
 def test_links_and_devices_stay_what_they_are(tmp_path):
     (tmp_path / 'target').write_text('old')
     (tmp_path / 'link').symlink_to('target')
-    for path in (tmp_path / 'link', Path('/dev/null')):
+    os.mkfifo(tmp_path / 'pipe')  # not /dev/null, which a fault would replace where the tests run as root
+    reader = os.open(tmp_path / 'pipe', os.O_RDONLY | os.O_NONBLOCK)
+    for path in (tmp_path / 'link', tmp_path / 'pipe'):
         with whole_file(str(path)) as file:
             file.write(b'new')
     assert (tmp_path / 'link').is_symlink() and (tmp_path / 'target').read_text() == 'new'
-    assert Path('/dev/null').is_char_device() and not Path('/dev/null.unfinished').exists()
+    assert os.read(reader, 9) == b'new' and (tmp_path / 'pipe').is_fifo()
+    os.close(reader)
+    assert {path.name for path in tmp_path.iterdir()} == {'target', 'link', 'pipe'}
 
 
 def test_an_interrupt_leaves_the_old_file(tmp_path):

@@ -90,13 +90,20 @@ def make_crowd_tool():
 
 
 def test_the_tool_in_a_fresh_process_writes_the_same_bytes_and_few_lines(tmp_path):
-    """With another hash seed; in a file its progress takes lines, not hundreds of kB of a bar."""
+    """With another hash seed, by two processes; in a file its progress takes lines, not hundreds of kB of a bar."""
     counts = {'train': 40, 'val': 1, 'plain': 2, 'occluded': 2, 'crowded': 1}
     options = [word for split, count in counts.items() for word in (f'--{split}', str(count))]
-    command = [sys.executable, str(ROOT / 'tools' / 'make_crowd.py'), '--seed', '5', '--out', str(tmp_path / 'first')]
+    command = [sys.executable, str(ROOT / 'tools' / 'make_crowd.py'), '--seed', '5', '--processes', '2']
     environment = dict(os.environ, PYTHONHASHSEED='7', PYTHONWARNINGS='ignore')
     with (tmp_path / 'log').open('w') as log:
-        subprocess.run([*command, *options], check=True, env=environment, stdout=log, stderr=log, cwd=tmp_path)
+        subprocess.run(
+            [*command, '--out', str(tmp_path / 'first'), *options],
+            check=True,
+            env=environment,
+            stdout=log,
+            stderr=log,
+            cwd=tmp_path,
+        )
     lines = (tmp_path / 'log').read_text().splitlines()
     assert sum(line.startswith('images of train: ') for line in lines) == 20
     assert max(map(len, lines)) < 200 and len(lines) < 40

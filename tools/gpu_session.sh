@@ -71,9 +71,11 @@ trainings() {
     fi
     # 16 images: the time of an iteration is that of starting kernels, whatever the batch.
     local few=(train_dataloader.batch_size=16 train_cfg.max_epochs=5 param_scheduler.1.end=5 custom_hooks.5.every=200)
+    local seeds=(0 1)
+    [[ $TINY ]] && seeds=(0)
     train ae ae_hg_crowdbench train_dataloader.batch_size=16 load_from=model_zoo/ae_hg_crowdbench.pth \
         optim_wrapper.optimizer.lr=5e-4 train_cfg.max_epochs=3 param_scheduler.1.end=3 &
-    for seed in 0 1; do
+    for seed in "${seeds[@]}"; do
         train "paper_$seed" rnnpose_hg_crowdbench "${few[@]}" randomness.seed=$seed &
         train "context_$seed" rnnpose_context_crowdbench "${few[@]}" randomness.seed=$seed &
         train "claimed_$seed" rnnpose_context_crowdbench "${few[@]}" model.head.claimed_maps=True randomness.seed=$seed &

@@ -10,10 +10,8 @@ from mmpose.visualization.opencv_backend_visualizer import OpencvBackendVisualiz
 
 
 def draw_circles_of_one_radius() -> None:
-    """Gives OpenCV the radius as a number, where MMPose has it in an array. A second call changes nothing."""
+    """Gives OpenCV the radius as a number, where MMPose has it in an array. A second call makes no difference."""
     original = OpencvBackendVisualizer.draw_circles
-    if hasattr(original, '__wrapped__'):
-        return
 
     @wraps(original)
     def draw_circles(self: OpencvBackendVisualizer, center: np.ndarray, radius: Any, *args: Any, **kwargs: Any) -> None:

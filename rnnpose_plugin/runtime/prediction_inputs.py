@@ -87,9 +87,10 @@ class Camera(Video):
 
     def __init__(self, number: int) -> None:
         self.paths, self.name, self.unreadable = [], f'camera{number}', []
-        level = cv2.setLogLevel(0)  # OpenCV reports in several lines what is said below
+        log = cv2.utils.logging
+        level = log.setLogLevel(log.LOG_LEVEL_SILENT)  # OpenCV reports in several lines what is said below
         self.reader = cv2.VideoCapture(number)
-        cv2.setLogLevel(level)
+        log.setLogLevel(level)
         if not self.reader.read()[0]:
             raise ValueError(
                 f'camera {number} gives no frame; connect it, close other programs that use it, or give another number'

@@ -87,10 +87,10 @@ class Camera(Video):
 
     def __init__(self, number: int) -> None:
         self.paths, self.name, self.unreadable = [], f'camera{number}', []
-        log = cv2.utils.logging
-        level = log.setLogLevel(log.LOG_LEVEL_SILENT)  # OpenCV reports in several lines what is said below
+        set_level = getattr(cv2, 'setLogLevel', None) or cv2.utils.logging.setLogLevel  # of OpenCV 4, and of 5
+        level = set_level(0)  # OpenCV would report in several lines what is said below
         self.reader = cv2.VideoCapture(number)
-        log.setLogLevel(level)
+        set_level(level)
         if not self.reader.read()[0]:
             raise ValueError(
                 f'camera {number} gives no frame; connect it, close other programs that use it, or give another number'

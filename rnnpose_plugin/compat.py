@@ -94,12 +94,13 @@ def apply() -> None:
 
     A second call changes nothing. Call it before MMPose's models are imported.
     """
-    from .mmengine_changes import merge_evaluators, restrict_and_complete_files
+    from .mmengine_changes import delete_after_saving, merge_evaluators, restrict_and_complete_files
 
     replace_missing_mmcv_ops()
     replace_missing_xtcocotools()
     allow_training_checkpoints()
     restrict_and_complete_files()
+    delete_after_saving()
     correct_activation_checkpointing()
     merge_evaluators()
 

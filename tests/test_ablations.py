@@ -58,12 +58,15 @@ MULTISCALE = {
     'model.test_cfg.multiscale_test': True,
 }
 CHUNK, LOSS, ORDER = 'default_hooks.chunked_backprop', 'model.head.heatmap_loss', 'model.head.second_lstm.order'
+PAIRS = (0.025, 0.035, 0.079, 0.072, 0.062, 0.107, 0.087, 0.089)
+COCO_SIGMAS = [0.026, *(PAIRS[joint // 2] for joint in range(16))]
 CHANGES = {
     'base': {},
     'feedback_0': {'model.head.feedback_passes': 0},
     'feedback_3': {'model.head.feedback_passes': 3},
     **{f'chunk_{size}': {'model.head.chunk_size': size} for size in (1, 2, 4, 6)},
     'chunk_step': {f'{CHUNK}.mode': 'step'},
+    **{f'chunk_{n}_step': {f'{CHUNK}.mode': 'step', 'model.head.chunk_size': n} for n in (1, 2, 4, 6)},
     'lstm2_learned': LSTM2,
     **{f'lstm2_{order}': {**LSTM2, ORDER: order} for order in ('random', 'confidence', 'inverse', 'canonical')},
     **{
@@ -81,6 +84,7 @@ CHANGES = {
         'model.head.feedback_passes': 0,
         'model.head.second_lstm.feedback_passes': 2,
     },
+    'lstm2_others': {**LSTM2, 'model.head.second_lstm.others': True},
     'assign_a_b': {f'{LOSS}.overcount': 'all'},
     'assign_b_a': {f'{LOSS}.undercount': 'all'},
     'assign_b_b': {f'{LOSS}.undercount': 'all', f'{LOSS}.overcount': 'all'},
@@ -95,6 +99,10 @@ CHANGES = {
     'context_read': {'model.head.context': 'read'},
     'coarse': {'model.head.context': 'none'},
     'wide': {'model.head.hidden_channels': (36, 28, 28)},
+    'denoising': {
+        'model.head.denoising.sigmas': COCO_SIGMAS,
+        'log_processor.custom_cfg': ['heatmap', 'stop', 'denoising_heatmap', 'denoising_stop'],
+    },
     'ae': {},
     'ae_longer': {},
     'ae_multiscale': {
@@ -229,7 +237,7 @@ def make_runner(name, crowd, work_dir):
 @pytest.mark.parametrize('name', TRAINED)
 def test_a_training_config_trains(name, crowd, tmp_path):
     runner = make_runner(name, crowd, tmp_path)
-    if name == 'chunk_step':  # three people at most never reach T = 8
+    if name.endswith('_step'):  # three people at most never reach T = 8
         runner.model.head.chunk_size = 1
     head = runner.model.head
     parts = (
@@ -239,7 +247,7 @@ def test_a_training_config_trains(name, crowd, tmp_path):
     runner.train()
     losses, iterations = runner.message_hub.get_scalar('train/loss').data
     assert len(losses) == runner.iter == 2 and np.isfinite(losses).all()
-    if name == 'chunk_step':
+    if name.endswith('_step'):
         steps = [state['step'] for state in runner.optim_wrapper.optimizer.state.values()]
         assert max(steps) > 2  # more than batches
     for part, weights in zip(parts, before):

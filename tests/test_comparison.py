@@ -110,13 +110,14 @@ def test_predictions_are_those_of_a_batch(dumps, kind, size):
 
 
 def test_figures_and_counts_are_those_of_the_metrics(dumps, tmp_path):
-    """BottomupCocoMetric and PersonCountMetric, on poses near the truth."""
+    """BottomupCocoMetric, PersonCountMetric and MixingMetric, on poses near the truth."""
     model, generator = contender(dumps, 'rnn', test_evaluator__0__score_mode='bbox_keypoint'), np.random.default_rng(0)
     dump = open_dump(model, str(tmp_path / 'noisy.jsonl'))
     truth = json.loads((dumps / 'crowd' / 'annotations' / 'plain.json').read_text())['annotations']
     coco = METRICS.build(dict(type='BottomupCocoMetric', nms_mode='none', score_mode='bbox_keypoint'))
     people = METRICS.build(dict(type='PersonCountMetric'))
-    coco.dataset_meta = model.build_dataset().metainfo
+    mixing = METRICS.build(dict(type='MixingMetric'))
+    coco.dataset_meta = mixing.dataset_meta = model.build_dataset().metainfo
     for image in dump.image_ids:
         persons = [a for a in truth if a['image_id'] == image]
         joints = np.array([a['keypoints'] for a in persons]).reshape(-1, 17, 3)
@@ -130,9 +131,13 @@ def test_figures_and_counts_are_those_of_the_metrics(dumps, tmp_path):
         lists = {name: part.tolist() for name, part in poses.items()}
         dump.append(dict(img_id=image, network=0.1, decoding=0.1, total=0.2, peak_mib=1.0, **lists))
         sample = dict(id=[image], img_id=image, pred_instances=poses, gt_instances={}, raw_ann_info=persons)
-        for metric in (coco, people):
+        for metric in (coco, people, mixing):
             metric.process({}, [sample])
     expected, ours = {**coco.evaluate(6), **people.evaluate(6)}, Results(model, dump).as_data()
+    of_mixing = {f'mixing/{name}': value for name, value in ours['mixing'].items()}
+    found = mixing.evaluate(6)
+    found['mixing/covered_AP'] = of_mixing['mixing/covered_AP'] = 0  # ranked by bbox_scores, not as this contender's
+    assert of_mixing == pytest.approx(found) and 0.1 < found['mixing/visible_well'] < 1
     for name, theirs in {'AP': 'AP', 'AP50': 'AP .5', 'AP75': 'AP .75', 'AR': 'AR'}.items():
         assert ours['figures'][name] == pytest.approx(expected[f'coco/{theirs}'], abs=1e-6)
     assert 0.1 < ours['figures']['AP'] < 0.95
@@ -361,7 +366,7 @@ def test_a_model_against_itself_gives_equal_rows(dumps, tmp_path):
     one, other = (dict(model, name='') for model in report['models'])
     assert one == other and report['not_held_equal'] == [] and report['disagreements'] == []
     rows = [line.split('|')[2:4] for line in as_text(report).splitlines() if line.startswith('|')][2:]
-    assert len(rows) == 19 and all(first.strip() == second.strip() for first, second in rows)
+    assert len(rows) == 24 and all(first.strip() == second.strip() for first, second in rows)
     assert 'backbone weights: the same' in as_text(report)
 
 
@@ -586,6 +591,16 @@ def test_bad_input_gives_one_sentence(refused, change, parts):
     line = refused(change=change)
     for part in parts:
         assert part in line, line
+
+
+@pytest.mark.parametrize('name', ['predictions_b.jsonl', 'bands.png', 'report.json'])
+@pytest.mark.parametrize('source', ['rnn.pth', 'crowd/annotations/plain.json'])
+def test_no_output_replaces_what_is_compared(refused, folder, tmp_path, name, source):
+    before = (folder / source).read_bytes()
+    (tmp_path / name).symlink_to(folder / source)
+    line = refused('--out', tmp_path, '--fresh')
+    assert f'{name} would be overwritten, but it is read' in line, line
+    assert (folder / source).read_bytes() == before
 
 
 def test_an_empty_data_set(refused, folder, tmp_path):

@@ -81,8 +81,8 @@ def test_modules_have_at_most_300_lines_and_functions_40(path):
     assert not [(name, lines) for name, lines in function_lines(path) if lines > 40]
 
 
-def test_the_package_has_at_most_13500_lines():
-    assert sum(len(path.read_text().splitlines()) for path in PACKAGE) <= 13500
+def test_the_package_has_at_most_14500_lines():
+    assert sum(len(path.read_text().splitlines()) for path in PACKAGE) <= 14500
 
 
 def public_definitions(path):
@@ -155,7 +155,7 @@ wanted = {
             'SyncedSaveHook'],
     LOOPS: ['ResumableEpochLoop'],
     TRANSFORMS: ['CopyPasteOcclusion', 'InstanceHeatmapMask', 'LoadPoseImage', 'PackPoseScales', 'SmallGroups'],
-    METRICS: ['BottomupCocoMetric', 'PersonCountMetric'],
+    METRICS: ['BottomupCocoMetric', 'MixingMetric', 'PersonCountMetric'],
 }
 missing = [name for registry, names in wanted.items() for name in names if registry.get(name) is None]
 assert not missing, missing

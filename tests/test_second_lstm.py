@@ -75,9 +75,21 @@ def test_rearrange_is_undone_by_the_inverse_permutation():
     assert torch.equal(rearrange(there, order.argsort(1)), values)
 
 
-def make(order='learned', passes=0):
+def make(order='learned', passes=0, others=False):
     torch.manual_seed(0)
-    return SecondLSTM(C, K, hidden_channels=(6, 4), feedback_passes=passes, order=order, noise=0.0)
+    return SecondLSTM(C, K, hidden_channels=(6, 4), feedback_passes=passes, order=order, noise=0.0, others=others)
+
+
+def with_others(heatmaps):
+    """Each person's maps and, pixel by pixel, the largest of anyone else's: (n, 2 K, H, W) of (n, K, H, W)."""
+    rows = []
+    for person, maps in enumerate(heatmaps):
+        others = torch.zeros(K, H, W).to(maps)
+        for other in range(len(heatmaps)):
+            if other != person:
+                others = torch.maximum(others, heatmaps[other].clamp(0, 1))
+        rows.append(torch.cat([maps, others]))
+    return torch.stack(rows) if rows else heatmaps
 
 
 def shown_one_by_one(second_lstm, features, heatmaps):
@@ -274,6 +286,91 @@ def test_lstm2_goes_on_from_chunk_to_chunk(monkeypatch):
             assert all(torch.equal(a, b) and b.any() and not b.requires_grad for a, b in zip(old, new))
 
 
-def test_an_unknown_order_is_refused():
+def test_unknown_settings_are_refused():
     with pytest.raises(ValueError, match="'alphabetical'.*canonical"):
         make('alphabetical')
+    with pytest.raises(ValueError, match="others of LSTM2 is 'no'"):
+        make(others='no')
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('order', ['learned', 'inverse', 'canonical'])
+def test_with_others_each_person_comes_with_the_maxima_of_everyone_else(order):
+    second_lstm, features = make(order, 1, others=True), torch.randn(4, C, H, W)
+    people = [(3 * torch.rand(n, K, H, W) - 1, torch.rand(n)) for n in (2, 0, 4, 1)]  # beyond [0, 1] on both sides
+    for image, (found, (maps, p)) in enumerate(zip(second_lstm.refine_people(features, people), people)):
+        u = order_people(order, maps[None], p[None], torch.ones(1, len(p)).bool())[0]
+        expected = shown_one_by_one(second_lstm, features[image], with_others(maps)[u])
+        torch.testing.assert_close(found[0], expected, rtol=0, atol=1e-6)
+    alone = [(maps[:1], p[:1]) for maps, p in people]
+    changed = second_lstm.refine_people(features, alone)[2][0]
+    assert not torch.allclose(changed[0], second_lstm.refine_people(features, people)[2][0][0], atol=1e-3)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('order', ['learned', 'inverse'])
+def test_the_others_of_a_chunk_are_its_people_and_those_of_earlier_chunks(order):
+    second_lstm, features = make(order, 1, others=True), torch.randn(2, C, H, W)
+    static_maps, states = second_lstm.start(features)
+    chunks = 3 * torch.rand(2, 2, 3, K, H, W) - 1
+    presents = torch.tensor([[[1, 1, 0], [0, 0, 0]], [[1, 0, 0], [1, 0, 1]]]).bool()  # chunk, image, step
+    refined = []
+    for maps, present in zip(chunks, presents):
+        found, states = second_lstm.refine_chunk(static_maps, states, maps, torch.rand(2, 3), present)
+        refined.append(found)
+    for image in range(2):
+        places, shown = [], []
+        for number in range(2):
+            steps = [t for t in range(3) if presents[number][image, t]]
+            steps = steps[::-1] if order == 'inverse' else steps
+            earlier = [chunks[before][image, t] for before in range(number) for t in range(3)
+                       if presents[before][image, t]]  # fmt: skip
+            together = torch.stack([*(chunks[number][image, t] for t in steps), *earlier]) if steps else []
+            shown += list(with_others(together)[: len(steps)])
+            places += [(number, t) for t in steps]
+        expected = shown_one_by_one(second_lstm, features[image], torch.stack(shown))
+        for (number, step), maps in zip(places, expected):
+            torch.testing.assert_close(refined[number][image, step], maps, rtol=0, atol=1e-6)
+
+
+def test_others_keep_no_graph():
+    second_lstm = make('learned', 0, others=True)
+    static_maps, states = second_lstm.start(torch.randn(1, C, H, W))
+    maps = torch.rand(1, 3, K, H, W, requires_grad=True)
+    refined, states = second_lstm.refine_chunk(static_maps, states, maps, torch.rand(1, 3), torch.ones(1, 3).bool())
+    (gradient,) = torch.autograd.grad(refined[:, 0].sum(), maps, retain_graph=True)
+    assert gradient[:, 0].any() and not gradient[:, 1:].any()  # the first person comes before the others
+    assert not states[-1][0].requires_grad
+
+
+def test_with_columns_of_zeros_for_the_others_it_is_the_plain_lstm2():
+    features, made = sequence(2)
+    plain = made.second_lstm
+    made.second_lstm = make('inverse', 1, others=True).double()
+    weights, first = plain.state_dict(), 'lstm.layers.0.gates.weight'
+    wide = torch.zeros_like(made.second_lstm.state_dict()[first])
+    wide[:, : C + K], wide[:, C + 2 * K :] = weights[first][:, : C + K], weights[first][:, C + K :]
+    made.second_lstm.load_state_dict({**weights, first: wide})
+    ours = list(made.chunks(*made.static_maps(features)))
+    made.second_lstm = plain
+    theirs = list(made.chunks(*made.static_maps(features)))
+    assert len(ours) > 1
+    for found, expected in zip(ours, theirs):
+        for name, loss in expected.items():
+            torch.testing.assert_close(found[name], loss)
+
+
+@pytest.mark.parametrize('chunk_size', [2, 30])
+def test_chunked_backprop_with_others(chunk_size):
+    gradients = []
+    for _ in range(2):
+        features, made = sequence(chunk_size)
+        made.second_lstm = make('inverse', 1, others=True).double()
+        if not gradients:
+            backprop_in_chunks(made.chunks, made.static_maps(features), made.parameters())[0].backward()
+        else:
+            for parts in made.chunks(*made.static_maps(features)):
+                sum(parts.values()).backward(retain_graph=True)
+        gradients.append(gradients_of(features, made))
+    for a, b in zip(*gradients):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)

@@ -68,10 +68,11 @@ def without_paths(node):
 
 
 def as_configs_are_now(cfg):
-    """The saved config with settings that have moved since: T to the head; MMEngine's logger prints the ETA."""
+    """The saved config with settings that have moved since: T to the head; MMEngine's logger prints ETAs; a metric."""
     chunked = cfg.default_hooks.chunked_backprop
     cfg.model.head.chunk_size = chunked.pop('chunk_size')
     chunked.mode = 'accumulate'
+    cfg.test_evaluator.append(dict(type='MixingMetric'))
     cfg.custom_hooks = [hook for hook in cfg.custom_hooks if hook.type != 'ProgressBarHook']
     return cfg
 

@@ -25,11 +25,10 @@ def test_scalars_are_in_the_event_file(tmp_path):
     name = 'visualizer.name=tensorboard'  # MMEngine keeps one visualizer per name and process
     args = parser.parse_args(
         ['--work-dir', str(tmp_path / 'run'), '--cfg-options', option, name, *NARROW, 'train_cfg.max_epochs=1',
-         'default_hooks.logger.interval=1', f'train_dataloader.dataset.data_root={tmp_path}/crowd/']
+         'default_hooks.logger.interval=1', f'train_dataloader.dataset.data_root={tmp_path}/crowd/',
+         f'val_dataloader.dataset.data_root={tmp_path}/crowd/']
     )  # fmt: skip
-    cfg = load_config(args)
-    cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
-    runner = build_runner(cfg, training=True)
+    runner = build_runner(load_config(args), training=True)
     runner.train()
     (file,) = (tmp_path / 'run').rglob('events.out.tfevents.*')
     events = EventAccumulator(str(file)).Reload()
@@ -39,3 +38,5 @@ def test_scalars_are_in_the_event_file(tmp_path):
     # The log smooths over its window: entry n is the mean of the first n losses. Event files hold float32.
     expected = [losses[0], losses.mean()]
     assert [event.value for event in scalars['loss']] == pytest.approx(expected, rel=1e-6)
+    metrics = {'coco/AP', 'people/count_error', 'mixing/visible_well', 'mixing/covered_mixed', 'mixing/duplicates'}
+    assert metrics <= set(events.Tags()['scalars'])

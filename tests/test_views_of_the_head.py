@@ -29,8 +29,10 @@ def make_symmetric(lstm):
     for layer in lstm.lstm.layers:
         weight = layer.gates.weight
         weight.copy_((weight + weight.flip(-1)) / 2)
-    heatmaps = lstm.lstm.layers[0].gates.weight[:, C : C + K]  # its inputs: features, heatmaps, h
-    heatmaps.copy_((heatmaps + heatmaps[:, FLIP_INDICES]) / 2)
+    first = lstm.lstm.layers[0]
+    for begin in range(C, first.gates.in_channels - first.hidden_channels, K):  # its inputs: features, K maps each, h
+        heatmaps = first.gates.weight[:, begin : begin + K]
+        heatmaps.copy_((heatmaps + heatmaps[:, FLIP_INDICES]) / 2)
     for part in (lstm.to_heatmaps.weight, lstm.to_heatmaps.bias):
         part.copy_((part + part[FLIP_INDICES]) / 2)
 
@@ -50,7 +52,9 @@ def assert_same_poses(ours, expected, atol):
         np.testing.assert_allclose(a.bbox_scores, b.bbox_scores, rtol=0, atol=atol)
 
 
-@pytest.mark.parametrize('second_lstm', [None, dict(hidden_channels=(5,), order='confidence')])
+@pytest.mark.parametrize(
+    'second_lstm', [None, *(dict(hidden_channels=(5,), order='confidence', others=others) for others in (False, True))]
+)
 def test_a_view_that_is_an_exact_flip_changes_nothing(second_lstm):
     head, feats = build(second_lstm=second_lstm), features()
     make_symmetric(head.first_lstm)
@@ -201,6 +205,47 @@ def test_ae_heatmaps_are_averaged_over_scales_and_tags_are_the_base_scales():
     cells, expected = fill_missing(cells, scores, average, small[0, K:], 0.015)
     assert poses.keypoint_scores[0, 0] == pytest.approx(expected[0, 0].item(), abs=1e-6)
     np.testing.assert_allclose(poses.keypoints[0, 0], 4 * cells[0, 0].numpy())
+
+
+def test_the_letter_of_section_3_3_decodes_at_one_scale_and_averages_ae_maps_over_all():
+    head, base, double = head_with_scripted_people(), three_people(), three_people(2).roll(3, dims=-1)
+    base[:, 0], double[:, 0] = 0.001, 0.001
+    small, large = ae_maps(), ae_maps(seed=3, size=(12, 16))
+    feats, samples = [(base, small), (double, large)], [sample(aug_scales=[2])]
+    settings = dict(multiscale_test=True, ae_refinement=True)
+    (ours,) = head.predict(feats, samples, dict(settings, decode_all_scales=False))
+    average = (small[0, :K] + head.decoder.resample(large[0, :K], (64, 48))) / 2
+    (expected,) = head.predict((base, torch.cat([average, small[0, K:]])[None]), [sample()], dict(ae_refinement=True))
+    assert_same_poses([ours], [expected], atol=1e-6)
+    (everywhere,) = head.predict(feats, samples, settings)
+    assert not np.allclose(everywhere.bbox_scores, ours.bbox_scores, atol=0.1)  # the decoder ran at both
+    mirrored = [[(base, small), (base.flip(-1), small)], [(double, large), (double, large)]]
+    (both,) = head.predict(mirrored, samples, dict(settings, flip_test=True, decode_all_scales=False))
+    plain = [(base, small), (base.flip(-1), small)]
+    (flipped,) = head.predict(plain, [sample()], dict(flip_test=True))
+    np.testing.assert_allclose(
+        both.bbox_scores[1:], flipped.bbox_scores[1:], atol=1e-6
+    )  # the first one has a new joint
+    with pytest.raises(ValueError, match='decode_all_scales is False'):
+        head.check_test_settings(dict(decode_all_scales=False, multiscale_test=True))
+
+
+@pytest.mark.parametrize('omega', [0.3, 0.6, 0.95])
+def test_omega_of_testing_apart_from_that_of_training(omega):
+    head, feats = build(max_instances=6), features(4)
+    head.first_lstm.to_stop.bias.data.fill_(0.5)
+    with torch.no_grad():
+        head.first_lstm.to_stop.weight *= 8
+    own = head.predict(feats, [sample()] * 4)
+    ours = head.predict(feats, [sample()] * 4, dict(stop_threshold=omega))
+    assert_same_poses(head.predict(feats, [sample()] * 4), own, atol=0)
+    head.stop_threshold = omega
+    assert_same_poses(ours, head.predict(feats, [sample()] * 4), atol=0)
+    counts = [len(poses.keypoints) for poses in ours]
+    assert counts != [len(poses.keypoints) for poses in own]
+    for wrong in (0, 1, 'low'):
+        with pytest.raises(ValueError, match='stop_threshold .omega. in test_cfg is'):
+            head.check_test_settings(dict(stop_threshold=wrong))
 
 
 # Nothing, too few channels, and a coarser level of a pyramid, which has as many channels as AE with seven tags a joint.

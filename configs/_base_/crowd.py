@@ -55,6 +55,7 @@ test_dataloader = dict(
 val_evaluator = [
     dict(type='BottomupCocoMetric', nms_mode='none', score_mode='bbox'),
     dict(type='PersonCountMetric'),
+    dict(type='MixingMetric'),
 ]
 test_evaluator = val_evaluator
 val_cfg = dict()

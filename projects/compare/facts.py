@@ -114,7 +114,7 @@ def other_facts(contenders: Sequence[Contender], models: Sequence[Module], metas
         'initial weights, by the config': [_initial_weights(contender.cfg) for contender in contenders],
         'training data, by the config': [_training_data(contender.cfg) for contender in contenders],
         'trained for': [_training_length(meta, contender.cfg) for meta, contender in zip(metas, contenders)],
-        'stop threshold': [_first_of(model, 'stop_threshold') for model in models],
+        'stop threshold': [_omega(model) for model in models],
         'most people per image': [_first_of(model, 'max_instances', 'decode_max_instances') for model in models],
         'keypoint threshold': [_first_of(model, 'keypoint_threshold', 'decode_keypoint_thr') for model in models],
         'non-maximum suppression': [_nms(contender.scoring) for contender in contenders],
@@ -243,6 +243,11 @@ def _training_length(meta: dict, cfg: Config) -> str:
     loader = cfg.get('train_dataloader')
     batch = f' of {loader.batch_size} images' if loader and 'batch_size' in loader else ''
     return f'{meta["iter"]:,} iterations{batch}, {meta.get("epoch", "?")} epochs'
+
+
+def _omega(model: Module) -> str:
+    of_test = (getattr(model, 'test_cfg', None) or {}).get('stop_threshold')
+    return f'{of_test:g}' if of_test else _first_of(model, 'stop_threshold')
 
 
 def _first_of(model: Module, *names: str) -> str:

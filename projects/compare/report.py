@@ -20,6 +20,7 @@ from rnnpose_plugin.evaluation.crowding import (
     people_by_image,
     read_truth,
 )
+from rnnpose_plugin.evaluation.mixing import VISIBILITY, mixing_figures
 
 from .contender import Contender
 from .facts import Fact, annotation_file
@@ -27,13 +28,22 @@ from .plots import JudgedImage, draw_disagreements, plot_bands, plot_counts, plo
 from .predictions import PredictionDump, detections_of
 
 FIGURES = ('AP', 'AP50', 'AP75', 'AP(M)', 'AP(L)', 'AR')
+MIXING = {
+    'covered_OKS': 'OKS of covered joints, %',
+    'covered_AP': 'AP by covered joints',
+    'duplicates': 'duplicates per 100 people',
+}
 PARTS = ('network', 'decoding', 'total')
 SHEET_ROWS = 6
+FILES = ('bands.png', 'latency.png', 'counts.png', 'disagreements.png', 'report.json', 'report.md')
 HOW = """\
 - AP and AR are COCO's, in percent. *AP at IoU a-b* covers the people whose box overlaps another person's with an IoU in
   (a, b] (OCHuman's "moderate" is 0.5-0.75, its "hard" 0.75-1). All others are ignored: a pose that matches one of them
   is neither a true nor a false positive. A pose that matches no person is a false positive in every band that has a
   person in the image.
+- *Well placed* is a joint of a found person whose own OKS is above 0.85, *mixed* one that lies that well on the same
+  joint of another person instead; people are paired with poses by OKS. *Covered* joints are labelled, but not visible;
+  their AP ignores people without one. *Duplicates* are poses nearest to a person who has another pose.
 - *People found/true* and the counts per image include every pose that AP includes, however low its score. *The best
   score threshold* drops poses below the score with the most correct counts on these same images: an upper bound.
 - Latencies are medians over the images, one at a time, after a warm-up. *Decoding* is the time in the codec (arg max,
@@ -87,8 +97,8 @@ class Results:
         """All figures.
 
         Returns:
-            dict: serialisable. AP and AR are in [0, 1] and None without people, latencies in seconds; ``confusion``
-            has a row per true number of people and a column per number found.
+            dict: serialisable. AP, AR and shares are in [0, 1] and None without people, latencies in seconds;
+            ``confusion`` has a row per true number of people and a column per number found.
         """
         errors = np.abs(np.subtract(self.found, self.true))
         threshold, best = self._best_threshold()
@@ -108,6 +118,7 @@ class Results:
             images=len(self.dump.lines),
             figures=coco_figures(self.truth, self.detections, self.sigmas),
             bands=figures_by_band(self.truth, self.detections, self.sigmas),
+            mixing=mixing_figures(self.truth, self.detections, self.sigmas),
             counts=counts,
             latency={part: float(np.median([line[part] for line in self.dump.lines])) for part in PARTS},
             latency_by_people=self._latency_by_people(),
@@ -218,6 +229,12 @@ def _table(models: Sequence[dict]) -> list[str]:
     for bands in zip(*(model['bands'] for model in models)):
         people = '/'.join(dict.fromkeys(str(band['people']) for band in bands))
         rows.append([f'AP at IoU {bands[0]["band"]} ({people} people)', *(_percent(band['AP']) for band in bands)])
+    mixing = [model['mixing'] for model in models]
+    for kind in VISIBILITY:
+        shares = [f'{_percent(row[f"{kind}_well"])}/{_percent(row[f"{kind}_mixed"])}' for row in mixing]
+        rows.append([f'{kind} joints well placed/mixed, %', *shares])
+    for name, label in MIXING.items():
+        rows.append([label, *(_percent(row[name]) for row in mixing)])
     counts = [model['counts'] for model in models]
     rows.append(['people found/true', *(f'{count["found"]}/{count["true"]}' for count in counts)])
     rows.append(['images with the correct count, %', *(_percent(count['right']) for count in counts)])

@@ -1,6 +1,6 @@
 """COCO's AP by crowding (alone, touching, overlapping people), counts of people, and agreement of poses with the truth.
 
-The comparison of two models (``projects/compare``) reports them; of the package, only PersonCountMetric uses a part.
+The comparison of two models (``projects/compare``) reports them; of the package, only MixingMetric uses a part.
 They are here because they extend the COCO evaluation and hold for any bottom-up model.
 
 Plain numpy and pycocotools on COCO's own records: ``truth`` is the content of an annotation file, ``detections`` are
@@ -213,6 +213,26 @@ def best_count_threshold(true: Sequence[int], scores: Sequence[Sequence[float]])
     return float(thresholds[best]), right[best] / len(true)
 
 
+def joint_oks(people: Sequence[dict], poses: Sequence[dict], sigmas: Sequence[float]) -> np.ndarray:
+    """The terms of COCO's object keypoint similarity: of each joint of all people with all poses.
+
+    Args:
+        people (Sequence[dict]): annotations of an image.
+        poses (Sequence[dict]): its detections.
+        sigmas (Sequence[float]): K.
+
+    Returns:
+        np.ndarray: (people, poses, K), in [0, 1]; 0 at joints that are not labelled.
+    """
+    K = len(sigmas)
+    true = np.array([person['keypoints'] for person in people], dtype=np.float64).reshape(-1, 1, K, 3)
+    found = np.array([pose['keypoints'] for pose in poses], dtype=np.float64).reshape(1, -1, K, 3)
+    areas = np.array([person['area'] for person in people], dtype=np.float64).reshape(-1, 1, 1)
+    squares = ((true[..., :2] - found[..., :2]) ** 2).sum(axis=-1)
+    errors = squares / (2 * np.asarray(sigmas)) ** 2 / (areas + np.spacing(1)) / 2
+    return np.exp(-errors) * (true[..., 2] > 0)
+
+
 def oks_matrix(people: Sequence[dict], poses: Sequence[dict], sigmas: Sequence[float]) -> np.ndarray:
     """COCO's object keypoint similarity of all people with all poses.
 
@@ -224,14 +244,8 @@ def oks_matrix(people: Sequence[dict], poses: Sequence[dict], sigmas: Sequence[f
     Returns:
         np.ndarray: (people, poses), in [0, 1].
     """
-    K = len(sigmas)
-    true = np.array([person['keypoints'] for person in people], dtype=np.float64).reshape(-1, 1, K, 3)
-    found = np.array([pose['keypoints'] for pose in poses], dtype=np.float64).reshape(1, -1, K, 3)
-    areas = np.array([person['area'] for person in people], dtype=np.float64).reshape(-1, 1, 1)
-    squares = ((true[..., :2] - found[..., :2]) ** 2).sum(axis=-1)
-    errors = squares / (2 * np.asarray(sigmas)) ** 2 / (areas + np.spacing(1)) / 2
-    labelled = (true[..., 2] > 0) & np.ones_like(errors, dtype=bool)
-    return (np.exp(-errors) * labelled).sum(axis=-1) / labelled.sum(axis=-1)
+    labelled = np.array([np.count_nonzero(np.array(person['keypoints'][2::3]) > 0) for person in people])
+    return joint_oks(people, poses, sigmas).sum(axis=-1) / labelled[:, None]
 
 
 def agreement(people: Sequence[dict], poses: Sequence[dict], sigmas: Sequence[float]) -> tuple[float, dict[int, int]]:

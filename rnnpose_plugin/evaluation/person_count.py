@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from mmengine.evaluator import BaseMetric
 from mmpose.registry import METRICS
 
-from .truth import is_person
+from .truth import annotations_of, is_person
 
 
 @METRICS.register_module()
@@ -34,10 +34,7 @@ class PersonCountMetric(BaseMetric):
             data_samples (Sequence[dict]): with ``pred_instances`` and the annotations ``raw_ann_info``.
         """
         for sample in data_samples:
-            annotations = sample.get('raw_ann_info') or []
-            if isinstance(annotations, dict):
-                annotations = [annotations]
-            true = sum(is_person(annotation) for annotation in annotations)
+            true = sum(is_person(annotation) for annotation in annotations_of(sample))
             self.results.append((len(sample['pred_instances']['keypoints']), true))
 
     def compute_metrics(self, results: list[tuple[int, int]]) -> dict[str, float]:

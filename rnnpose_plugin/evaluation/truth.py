@@ -26,6 +26,19 @@ def is_person(annotation: dict) -> bool:
     return not annotation.get('iscrowd', 0) and _labelled(annotation) > 0
 
 
+def annotations_of(sample: dict) -> list[dict]:
+    """The annotations of an image.
+
+    Args:
+        sample (dict): a data sample; ``raw_ann_info`` is one annotation, several, or missing.
+
+    Returns:
+        list[dict]: those of the file.
+    """
+    annotations = sample.get('raw_ann_info') or []
+    return [annotations] if isinstance(annotations, dict) else list(annotations)
+
+
 def clean_truth(content: dict, image_ids: Container | None = None, use_area: bool = True) -> dict:
     """The images and people of an annotation file, with every field that COCO's evaluation reads.
 

@@ -13,6 +13,8 @@ def check_arguments(
     second_lstm: dict | None,
     first_lstm_loss: bool,
     claimed_maps: bool = False,
+    denoising: dict | None = None,
+    feedback_passes: int = 2,
 ) -> None:
     """Refuse what the head cannot be built with; the arguments are those of :class:`RecurrentPoseHead`.
 
@@ -26,6 +28,8 @@ def check_arguments(
         second_lstm (dict, optional): arguments of LSTM2.
         first_lstm_loss (bool): True unless there is an LSTM2.
         claimed_maps (bool): with :class:`ClaimingLSTM`. Defaults to False.
+        denoising (dict, optional): arguments of :class:`Denoising`. Defaults to None.
+        feedback_passes (int): of LSTM1; denoising needs at least one. Defaults to 2.
 
     Raises:
         ValueError: for the first argument out of its range, with its value.
@@ -50,6 +54,23 @@ def check_arguments(
             raise ValueError(f'{name} is {value!r}; use True or False.')
     if second_lstm is None and not first_lstm_loss:
         raise ValueError('first_lstm_loss is False, but without second_lstm nothing else is supervised; set one.')
+    if denoising is not None:
+        _check_denoising(denoising, feedback_passes, first_lstm_loss)
+
+
+def _check_denoising(denoising: dict, feedback_passes: int, first_lstm_loss: bool) -> None:
+    if not isinstance(denoising, dict):
+        raise ValueError(f'denoising is {denoising!r}; use None or, in a config file, a dict such as dict(share=1.0).')
+    if not feedback_passes:
+        raise ValueError(
+            f'denoising={denoising}, but feedback_passes is {feedback_passes}: without the loop a step is given no '
+            'heatmaps, so none can be noised; use 1 pass or more.'
+        )
+    if not first_lstm_loss:
+        raise ValueError(
+            f'denoising={denoising} supervises the heatmaps of LSTM1, but first_lstm_loss is False; set it to True, or '
+            'leave denoising out.'
+        )
 
 
 def _is_none_or_from(value: int | None, least: int) -> bool:

@@ -43,7 +43,7 @@ def make_targets(batch_data_samples: list, codec: InstanceHeatmap, num_keypoints
             f"{tuple(features.shape[:-3:-1])}; set the codec's heatmap_size to input_size / the neck's stride."
         )
     mask = stacked_masks(batch_data_samples, features)
-    return Targets(heatmaps, weights, counts, None if mask is None else mask.flatten(0, 1))
+    return Targets(heatmaps, weights, counts, None if mask is None else mask.flatten(0, 1), joints)
 
 
 def stacked_masks(batch_data_samples: list, maps: Tensor) -> Tensor | None:

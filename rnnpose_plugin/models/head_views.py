@@ -17,11 +17,24 @@ TEST_SETTINGS = dict(
     ae_refinement=False,
     snap_to_peaks=False,
     score_threshold=0.0,
+    stop_threshold=None,
+    decode_all_scales=True,
 )
 
 
 def read_test_settings(test_cfg: dict | None) -> dict:
     """``test_cfg`` with the defaults filled in.
+
+    - ``output_heatmaps`` adds the heatmaps to the output;
+    - ``flip_test`` and ``multiscale_test`` average over views, whose people are matched first, see :func:`merge_views`
+      for ``unmatched`` and ``match_distance``;
+    - ``ae_refinement`` fills in discarded joints from the AE maps behind F (section 3.3), see :func:`fill_missing`;
+    - ``decode_all_scales=False``, with these two: the decoder runs at the image's own scale, and the other scales
+      serve only to average the AE maps. That is section 3.3 to the letter; by default the decoder runs at each scale;
+    - ``snap_to_peaks`` moves joints to peaks of the backbone's own maps behind F, whose heights become their scores
+      and, times the stop probability, the instance score, see :func:`snap_to_peaks`;
+    - whoever has a lower instance score than ``score_threshold`` is left out;
+    - ``stop_threshold`` is omega in testing, None that of the head. The paper gives the one of training only.
 
     Args:
         test_cfg (dict, optional): the model's.
@@ -43,6 +56,14 @@ def read_test_settings(test_cfg: dict | None) -> dict:
     least = settings['score_threshold']
     if isinstance(least, bool) or not isinstance(least, (int, float)) or not 0 <= least < 1:
         raise ValueError(f'score_threshold is {least!r}; instance scores are compared with it, use 0 to below 1.')
+    omega = settings['stop_threshold']
+    if omega is not None and (not isinstance(omega, (int, float)) or not 0 < omega < 1):
+        raise ValueError(f'stop_threshold (omega) in test_cfg is {omega!r}; use None for that of the head, or (0, 1).')
+    if not (settings['decode_all_scales'] or (settings['multiscale_test'] and settings['ae_refinement'])):
+        raise ValueError(
+            'decode_all_scales is False, so the other scales serve only the refinement by AE maps; set multiscale_test '
+            'and ae_refinement, or leave it out.'
+        )
     if settings['ae_refinement'] and settings['snap_to_peaks']:
         raise ValueError('ae_refinement and snap_to_peaks both want the maps behind F; leave one of them out.')
     return settings
@@ -76,6 +97,19 @@ def views_of_batch(feats: tuple | list, metainfo: dict, settings: dict, codec: I
     views = list_views(feats, codec.input_size, settings['flip_test'], scales)
     _check_stride(views[0].feats[0], metainfo.get('batch_input_shape'), codec.stride)
     return views
+
+
+def decoded_views(views: list[View], settings: dict) -> list[View]:
+    """The views in which the decoder looks for people.
+
+    Args:
+        views (list[View]): from :func:`views_of_batch`.
+        settings (dict): from :func:`read_test_settings`.
+
+    Returns:
+        list[View]: all; without ``decode_all_scales`` those at the image's own scale.
+    """
+    return [view for view in views if settings['decode_all_scales'] or view.input_size == views[0].input_size]
 
 
 def _check_stride(features: Tensor, input_shape: tuple[int, int] | None, stride: float) -> None:

@@ -12,10 +12,11 @@ from torch import Tensor
 from .ae_maps import ae_maps_of, fill_missing_keypoints
 from .chunked_backprop import backprop_in_chunks, backprop_with_steps
 from .claiming_lstm import ClaimingLSTM
+from .denoising import Denoising
 from .first_lstm import FirstLSTM
 from .head_arguments import check_arguments
 from .head_targets import make_targets
-from .head_views import read_test_settings, views_of_batch
+from .head_views import decoded_views, read_test_settings, views_of_batch
 from .peak_snapping import peak_maps_of, snap_people
 from .second_lstm import SecondLSTM
 from .training_controls import TrainingControls
@@ -45,7 +46,9 @@ class RecurrentPoseHead(BaseHead):
             :class:`ConvLSTM`. Defaults to None, 1 for all, as in the paper.
         claimed_maps (bool): the decoder is shown which joints were claimed so far, see :class:`ClaimingLSTM`; not the
             paper's. Defaults to False.
-        stop_threshold (float): omega, in (0, 1), in training and at inference. Defaults to sigmoid(-1), about 0.27.
+        denoising (dict, optional): arguments of :class:`Denoising`, such as ``dict(share=1)``: steps on noised maps of
+            a given person are trained too; not the paper's. Defaults to None.
+        stop_threshold (float): omega, in (0, 1); ``test_cfg`` may set another. Defaults to sigmoid(-1), about 0.27.
         max_instances (int): most people per image, in training (longer sequences are cut) and at inference (with a
             warning). Defaults to 30, as in MMPose's AE configs.
         max_train_instances (int, optional): ends sequences earlier while training, the paper's "simply stopping after
@@ -82,6 +85,7 @@ class RecurrentPoseHead(BaseHead):
         context: str = 'none',
         layer_strides: tuple[int, ...] | None = None,
         claimed_maps: bool = False,
+        denoising: dict | None = None,
         stop_threshold: float = 1 / (1 + math.e),
         max_instances: int = 30,
         max_train_instances: int | None = None,
@@ -96,7 +100,7 @@ class RecurrentPoseHead(BaseHead):
     ) -> None:
         super().__init__(init_cfg)
         check_arguments(stop_threshold, max_instances, max_train_instances, max_surplus, chunk_size, hidden_channels,
-                        second_lstm, first_lstm_loss, claimed_maps)  # fmt: skip
+                        second_lstm, first_lstm_loss, claimed_maps, denoising, feedback_passes)  # fmt: skip
         self.in_channels, self.num_keypoints = in_channels, num_keypoints
         self.stop_threshold, self.first_lstm_loss = stop_threshold, first_lstm_loss
         self.max_instances, self.max_train_instances = max_instances, max_train_instances or max_instances
@@ -107,6 +111,7 @@ class RecurrentPoseHead(BaseHead):
         self.first_lstm = first_lstm(in_channels, num_keypoints, hidden_channels, feedback_passes,
                                      kernel_size=kernel_size, context=context, layer_strides=layer_strides)  # fmt: skip
         self.second_lstm = None if second_lstm is None else SecondLSTM(in_channels, num_keypoints, **second_lstm)
+        self.denoising = None if denoising is None else Denoising(self.decoder.render, num_keypoints, **denoising)
         self.heatmap_loss, self.stop_loss = MODELS.build(heatmap_loss), MODELS.build(stop_loss)
         self.training_controls = TrainingControls()
 
@@ -119,18 +124,20 @@ class RecurrentPoseHead(BaseHead):
             )
         return features if self.norm is None else self.norm(features)
 
-    def forward(self, feats: tuple[Tensor, ...]) -> list[tuple[Tensor, Tensor]]:
+    def forward(self, feats: tuple[Tensor, ...], stop_threshold: float | None = None) -> list[tuple[Tensor, Tensor]]:
         """The network's output before decoding.
 
         Args:
             feats (tuple[Tensor, ...]): from the neck; the first is F (B, C, H, W).
+            stop_threshold (float, optional): omega. Defaults to None, the head's.
 
         Returns:
             list[tuple[Tensor, Tensor]]: for each image the heatmaps (n, K, H, W), LSTM2's if there is one, and stop
             probabilities (n,), LSTM1's.
         """
         features = self._features(feats)
-        people, unfinished = self.first_lstm.decode_people(features, self.stop_threshold, self.max_instances)
+        omega = stop_threshold or self.stop_threshold
+        people, unfinished = self.first_lstm.decode_people(features, omega, self.max_instances)
         if unfinished and not self._warned_of_max_instances:  # an untrained model's every image
             self._warned_of_max_instances = True
             print_log(
@@ -152,13 +159,7 @@ class RecurrentPoseHead(BaseHead):
                 ``BottomupPoseEstimator`` makes them.
             batch_data_samples (list[PoseDataSample]): of the batch; their metainfo has ``flip_indices`` and
                 ``aug_scales`` where the settings need them.
-            test_cfg (dict, optional): settings. ``output_heatmaps`` adds the heatmaps; ``flip_test`` and
-                ``multiscale_test`` average over views, whose people are matched first, see :func:`merge_views` for
-                ``unmatched`` and ``match_distance``; ``ae_refinement`` fills in discarded joints from the AE maps
-                behind F (section 3.3), see :func:`fill_missing`; ``snap_to_peaks`` moves joints to peaks of the
-                backbone's own maps behind F, whose heights become their scores and, times the stop probability, the
-                instance score, see :func:`snap_to_peaks`; whoever has a lower instance score than ``score_threshold``
-                is left out.
+            test_cfg (dict, optional): settings, see :func:`read_test_settings`. Defaults to None.
 
         Returns:
             list[InstanceData] | tuple[list[InstanceData], list[PixelData]]: for each image ``keypoints`` (n, K, 2) in
@@ -171,7 +172,8 @@ class RecurrentPoseHead(BaseHead):
         """
         settings = read_test_settings(test_cfg)
         views = views_of_batch(feats, batch_data_samples[0].metainfo, settings, self.decoder)
-        sequences = zip(*(self._people_of(view, views, batch_data_samples) for view in views))
+        decoded, omega = decoded_views(views, settings), settings['stop_threshold']
+        sequences = zip(*(self._people_of(view, decoded, batch_data_samples, omega) for view in decoded))
         merging = settings['unmatched'], settings['match_distance']
         people = [self._most_likely(*merge_views(list(of_image), *merging)) for of_image in sequences]
         ae_maps = (self._ae_maps(views) if settings['ae_refinement'] else None) or [None] * len(people)
@@ -194,9 +196,9 @@ class RecurrentPoseHead(BaseHead):
         """
         read_test_settings(test_cfg)
 
-    def _people_of(self, view: View, views: list[View], samples: list) -> list[tuple[Tensor, Tensor]]:
+    def _people_of(self, view: View, views: list[View], samples: list, omega: float) -> list[tuple[Tensor, Tensor]]:
         """Each image's people as one view shows them, mirrored back and on the codec's cells."""
-        people = self.forward(view.feats)
+        people = self.forward(view.feats, omega)
         if view.mirrored:
             flip_indices = samples[0].metainfo['flip_indices']
             people = [(mirror_people(heatmaps, flip_indices), p) for heatmaps, p in people]
@@ -275,7 +277,10 @@ class RecurrentPoseHead(BaseHead):
             self.first_lstm_loss,
         )
         targets = make_targets(batch_data_samples, self.decoder, self.num_keypoints, features)
-        return TrainingSequence(self.first_lstm, self.heatmap_loss, self.stop_loss, targets, rules, self.second_lstm)
+        denoising = None if self.denoising is None else self.denoising.losses
+        return TrainingSequence(
+            self.first_lstm, self.heatmap_loss, self.stop_loss, targets, rules, self.second_lstm, denoising
+        )
 
     def _backprop(self, sequence: TrainingSequence, features: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The total loss and its detached parts."""
@@ -286,15 +291,5 @@ class RecurrentPoseHead(BaseHead):
         if step is not None:
             return backprop_with_steps(sequence.chunks_afresh, lambda: sequence.done, [features], parameters, step)
         static_maps = sequence.static_maps(features)
-        return backprop_in_chunks(sequence.chunks, static_maps, parameters, self._loss_scale(features.device.type))
-
-    def _loss_scale(self, device: str) -> float:
-        scale = self.training_controls.loss_scale
-        if scale is not None:
-            return scale
-        if torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.float16:
-            raise ValueError(
-                f'Small gradients would become 0: autocast is float16 and chunk_size is {self.chunk_size}, but the '
-                "loss scaler's factor is not known inside a chunk; add dict(type='ChunkedBackpropHook') to the hooks."
-            )
-        return 1.0
+        scale = self.training_controls.scale_of_chunks(features.device.type, self.chunk_size)
+        return backprop_in_chunks(sequence.chunks, static_maps, parameters, scale)

@@ -5,6 +5,8 @@ Letters: B images, T steps, n people of one image, K keypoints, H x W cells, D h
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 import torch
 from torch import Tensor
 
@@ -79,6 +81,21 @@ def rearrange(values: Tensor, order: Tensor) -> Tensor:
     return values[torch.arange(order.shape[0], device=order.device)[:, None], order]
 
 
+def maps_of_others(maps: Tensor, earlier: Tensor) -> Tensor:
+    """For each step the maximum over all other steps' maps and those of earlier chunks.
+
+    Args:
+        maps (Tensor): (B, T, K, H, W), in [0, 1], all 0 at steps that are not people.
+        earlier (Tensor): (B, K, H, W), the maximum over earlier chunks.
+
+    Returns:
+        Tensor: (B, T, K, H, W).
+    """
+    before = list(accumulate(maps.unbind(1), torch.maximum, initial=earlier))[:-1]
+    after = list(accumulate(maps.flip(1).unbind(1), torch.maximum, initial=earlier))[-2::-1]
+    return torch.stack([torch.maximum(*both) for both in zip(before, after)], dim=1)
+
+
 class SecondLSTM(HeatmapLSTM):
     """LSTM2: at place i of the chosen order it takes F and that person's heatmaps, and gives them refined.
 
@@ -90,6 +107,12 @@ class SecondLSTM(HeatmapLSTM):
     yet when a chunk is back-propagated. At inference it gets everyone that LSTM1 found, surplus people too, in the
     order of the whole image. For an image of at most T people whose number is right the two are the same.
 
+    With ``others``, which is not the paper's, it also takes what LSTM1 shows of everyone else, before and after in the
+    order: per joint the maximum of their heatmaps, clamped to [0, 1] and without a graph, as in
+    :class:`ClaimingLSTM`. So a joint that two people claim can be decided. LSTM1's maps stand for those before too:
+    they are there whatever the order, and the hidden state knows what was made of them. While training, the others
+    are those of this chunk and of earlier ones.
+
     Args:
         feature_channels (int): C.
         num_keypoints (int): K.
@@ -100,9 +123,10 @@ class SecondLSTM(HeatmapLSTM):
         noise (float): its own heatmaps begin as U[0, noise]. Defaults to 0.1.
         context (str): see :class:`HeatmapLSTM`. Defaults to ``'none'``.
         layer_strides (tuple[int, ...], optional): see :class:`HeatmapLSTM`. Defaults to None.
+        others (bool): K more inputs, the maxima over everyone else's heatmaps. Defaults to False.
 
     Raises:
-        ValueError: for an unknown order, or layers that cannot be built.
+        ValueError: for an unknown order, another value than True or False, or layers that cannot be built.
     """
 
     def __init__(
@@ -116,9 +140,12 @@ class SecondLSTM(HeatmapLSTM):
         noise: float = 0.1,
         context: str = 'none',
         layer_strides: tuple[int, ...] | None = None,
+        others: bool = False,
     ) -> None:
         if order not in ORDERS:
             raise ValueError(f'order of LSTM2 is {order!r}; use one of {ORDERS}.')
+        if not isinstance(others, bool):
+            raise ValueError(f'others of LSTM2 is {others!r}; use True or False.')
         super().__init__(
             feature_channels,
             num_keypoints,
@@ -126,11 +153,32 @@ class SecondLSTM(HeatmapLSTM):
             feedback_passes,
             kernel_size,
             noise,
-            given_channels=num_keypoints,
+            given_channels=num_keypoints * (1 + others),
             context=context,
             layer_strides=layer_strides,
         )
-        self.order = order
+        self.order, self.others = order, others
+
+    def inputs(
+        self, heatmaps: Tensor, present: Tensor, earlier: list[State] | None = None
+    ) -> tuple[Tensor, list[State]]:
+        """What each person's step takes beside F.
+
+        Args:
+            heatmaps (Tensor): (B, T, K, H, W), of LSTM1.
+            present (Tensor): (B, T) bool, steps that are people.
+            earlier (list[tuple[Tensor, Tensor]], optional): what this gave in the chunk before. Defaults to None.
+
+        Returns:
+            tuple[Tensor, list[tuple[Tensor, Tensor]]]: (B, T, K, H, W), or with ``others`` (B, T, 2 K, H, W); and, for
+            the next chunk, a pair (B, K, H, W) and (B, 0, H, W) of all people so far, nothing without ``others``.
+        """
+        if not self.others or not heatmaps.shape[1]:
+            return heatmaps, []
+        maps = heatmaps.detach().clamp(0, 1).masked_fill(~present[..., None, None, None], 0)
+        claimed = earlier[0][0] if earlier else torch.zeros_like(maps[:, 0])
+        carried = torch.maximum(claimed, maps.amax(dim=1))
+        return torch.cat([heatmaps, maps_of_others(maps, claimed)], dim=2), [(carried, carried[:, :0])]
 
     def refine_chunk(
         self, static_maps: Tensor, states: list[State], heatmaps: Tensor, confidence: Tensor, present: Tensor
@@ -141,7 +189,8 @@ class SecondLSTM(HeatmapLSTM):
 
         Args:
             static_maps (Tensor): from :meth:`start`.
-            states (list[tuple[Tensor, Tensor]]): h and c of each layer, of the chunk before.
+            states (list[tuple[Tensor, Tensor]]): of the chunk before: h and c of each layer, and what
+                :meth:`inputs` carries.
             heatmaps (Tensor): (B, T, K, H, W), of LSTM1.
             confidence (Tensor): (B, T), stop logits of LSTM1.
             present (Tensor): (B, T) bool, steps that are people.
@@ -149,10 +198,13 @@ class SecondLSTM(HeatmapLSTM):
         Returns:
             tuple[Tensor, list[tuple[Tensor, Tensor]]]: refined heatmaps (B, T, K, H, W), each at its person's step of
             LSTM1, so that LSTM1's assignment applies (equation 4; values at steps that are not present have no
-            meaning); and the new h and c.
+            meaning); and the new states.
         """
         order = order_people(self.order, heatmaps, confidence, present)
-        ordered, is_person = rearrange(heatmaps, order), rearrange(present, order)
+        layers = len(self.lstm.layers)
+        given, carried = self.inputs(heatmaps, present, states[layers:])
+        states = states[:layers]
+        ordered, is_person = rearrange(given, order), rearrange(present, order)
         refined = []
         for place in range(ordered.shape[1]):
             maps, new_states = self.run_passes(static_maps, states, given=ordered[:, place])
@@ -162,7 +214,7 @@ class SecondLSTM(HeatmapLSTM):
                 (torch.where(going_on, new_h, h), torch.where(going_on, new_c, c))
                 for (new_h, new_c), (h, c) in zip(new_states, states)
             ]
-        return rearrange(torch.stack(refined, dim=1), order.argsort(dim=1)), states
+        return rearrange(torch.stack(refined, dim=1), order.argsort(dim=1)), [*states, *carried]
 
     @torch.no_grad()
     def refine_people(
@@ -214,4 +266,5 @@ class SecondLSTM(HeatmapLSTM):
         generator = torch.Generator(heatmaps.device).manual_seed(seed)
         everyone = torch.ones_like(probabilities, dtype=torch.bool)
         (order,) = order_people(self.order, heatmaps[None], probabilities[None], everyone[None], generator)
-        return heatmaps[order], probabilities[order]
+        (given,), _ = self.inputs(heatmaps[None], everyone[None])
+        return given[order], probabilities[order]

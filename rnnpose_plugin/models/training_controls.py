@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+
 from .chunked_backprop import ChunkStep
 
 
@@ -25,3 +27,25 @@ class TrainingControls:
     loss_scale: float | None = None
     chunk_step: ChunkStep | None = None
     max_people: int | None = None
+
+    def scale_of_chunks(self, device: str, chunk_size: int) -> float:
+        """The factor on every chunk's loss while it is back-propagated.
+
+        Args:
+            device (str): type of the device.
+            chunk_size (int): T, for the message.
+
+        Returns:
+            float: ``loss_scale``, or 1 without the hook.
+
+        Raises:
+            ValueError: with float16 and without the hook.
+        """
+        if self.loss_scale is not None:
+            return self.loss_scale
+        if torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.float16:
+            raise ValueError(
+                f'Small gradients would become 0: autocast is float16 and chunk_size is {chunk_size}, but the '
+                "loss scaler's factor is not known inside a chunk; add dict(type='ChunkedBackpropHook') to the hooks."
+            )
+        return 1.0

@@ -25,12 +25,14 @@ class Targets:
         keypoint_weights (Tensor): (B, N, K).
         counts (list[int]): z of each image; on the host, so that the length is known without a device sync.
         mask (Tensor, optional): (B, H, W), 0 where nothing is annotated.
+        keypoints (Tensor, optional): (B, N, K, 2), in cells; needed for denoising. Defaults to None.
     """
 
     heatmaps: Tensor
     keypoint_weights: Tensor
     counts: list[int]
     mask: Tensor | None = None
+    keypoints: Tensor | None = None
 
 
 @dataclass
@@ -72,6 +74,8 @@ class TrainingSequence:
         targets (Targets): of the batch.
         rules (SequenceRules): lengths and chunks.
         second_lstm (SecondLSTM, optional): LSTM2. Defaults to None.
+        denoising (Callable, optional): ``Denoising.losses``, called once per batch; its parts are added to the first
+            chunk's. Defaults to None.
     """
 
     def __init__(
@@ -82,6 +86,7 @@ class TrainingSequence:
         targets: Targets,
         rules: SequenceRules,
         second_lstm: SecondLSTM | None = None,
+        denoising: Callable[..., dict[str, Tensor]] | None = None,
     ) -> None:
         self.first_lstm = first_lstm
         self.heatmap_loss = heatmap_loss
@@ -89,6 +94,7 @@ class TrainingSequence:
         self.targets = targets
         self.rules = rules
         self.second_lstm = second_lstm
+        self.denoising = denoising
         self.steps_done, self.done = 0, False
 
     def parameters(self) -> list[nn.Parameter]:
@@ -117,9 +123,9 @@ class TrainingSequence:
             *static_maps (Tensor): from :meth:`static_maps`.
 
         Yields:
-            dict[str, Tensor]: scalars ``heatmap``, ``stop`` and, with LSTM2, ``second_lstm_heatmap``, averages over the
-            batch; the caller back-propagates their sum before it asks for the next chunk, or keeps the graph by adding
-            them up.
+            dict[str, Tensor]: scalars ``heatmap``, ``stop``, with LSTM2 ``second_lstm_heatmap`` and, in the first,
+            the parts of denoising, averages over the batch; the caller back-propagates their sum before it asks for the
+            next chunk, or keeps the graph by adding them up.
         """
         yield from self._chunks(lambda: static_maps)
 
@@ -136,16 +142,17 @@ class TrainingSequence:
 
     def _chunks(self, compute_gates: Callable[[], list[Tensor]]) -> Iterator[dict[str, Tensor]]:
         gates = compute_gates()
-        states = self._start(gates)
+        states, denoising = self._start(gates), self._denoise(gates[0])
         while True:
             states[0], chunk = self._run_chunk(gates[0], states[0])
             if self.second_lstm is not None:
                 chunk['second_lstm_heatmaps'], states[1] = self.second_lstm.refine_chunk(
                     gates[1], states[1], chunk['heatmaps'], chunk['logits'], chunk['candidates']
                 )
-            yield self._losses(chunk)
+            yield {**self._losses(chunk), **denoising}
             if self.done:
                 return
+            denoising = {}
             states = [[(h.detach(), c.detach()) for h, c in part] for part in states]
             gates = compute_gates()
 
@@ -161,6 +168,11 @@ class TrainingSequence:
         self.steps_sure = min(max(counts) + 1, self.rules.max_steps)
         parts = [part for part in (self.first_lstm, self.second_lstm) if part]
         return [part.initial_state(maps) for part, maps in zip(parts, static_maps)]
+
+    def _denoise(self, static_maps: Tensor) -> dict[str, Tensor]:
+        if self.denoising is None:
+            return {}
+        return self.denoising(self.first_lstm, self.heatmap_loss, self.stop_loss, self.targets, static_maps)
 
     def _any_running(self) -> bool:
         if self.steps_done < self.steps_sure:
@@ -199,7 +211,9 @@ class TrainingSequence:
         outputs = {'heatmap': chunk['heatmaps']} if self.rules.first_lstm_loss else {}
         if self.second_lstm is not None:
             outputs['second_lstm_heatmap'] = chunk['second_lstm_heatmaps']
-        # Equation 4 is supervised by the assignment of equation 2: each person's true one is the same in both.
+        # Equation 4 is supervised by the assignment of equation 2: each person's true one is the same in both. It is
+        # printed with u(s_t), which permutes true people; what LSTM2 gets at place t is LSTM1's step u(t), whose true
+        # person is s at u(t). That is what the text says: true maps "reordered in the same input permutation u".
         matched_by = next(iter(outputs.values()))
         pairs, self.free = self.heatmap_loss.match(matched_by, *truth, self.free, chunk['candidates'], targets.mask)
         losses = {name: self.heatmap_loss(maps, *truth, pairs, targets.mask) for name, maps in outputs.items()}

@@ -13,7 +13,9 @@ from mmengine.infer import BaseInferencer
 from ..shipped import shipped_folder
 
 # Of the repository only: they need projects/, which is not installed.
-REPOSITORY_TOOLS = ('ablation', 'benchmark', 'compare', 'compare_crowd', 'demo', 'make_crowd', 'make_occluded')
+REPOSITORY_TOOLS = tuple(
+    'ablation benchmark compare compare_crowd demo joint_threshold make_crowd make_occluded'.split()
+)
 
 
 def run_script(name: str, arguments: Sequence[str]) -> None:

@@ -1,0 +1,4 @@
+# Table 6 with an optimizer step per chunk: T = 1.
+_base_ = ['chunk_step.py']
+
+model = dict(head=dict(chunk_size=1))

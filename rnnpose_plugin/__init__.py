@@ -13,6 +13,7 @@ compat.check_requirements()
 compat.apply()
 compat.check_mmpose()
 
-from . import codecs, datasets, engine, evaluation, models, shipped  # noqa: E402, F401
+from . import codecs, datasets, engine, evaluation, mmpose_changes, models, shipped  # noqa: E402, F401
 
+mmpose_changes.draw_circles_of_one_radius()
 shipped.register()

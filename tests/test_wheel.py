@@ -117,6 +117,16 @@ def test_inference_by_name_and_configs_by_name(run):
     assert facts['people'] == true  # on plain images the model counts all people
 
 
+def test_the_installed_index_leads_to_configs_and_weights(run):
+    """As openmim lists a package: the files of Import in .mim/model-index.yml, relative to .mim, and their Models."""
+    mim = run.installed / 'rnnpose_plugin' / '.mim'
+    metafiles = [mim / name for name in yaml.safe_load((mim / 'model-index.yml').read_text())['Import']]
+    models = [model for path in metafiles for model in yaml.safe_load(path.read_text())['Models']]
+    assert {model['Name'] for model in models} == {path.stem for path in (ROOT / 'model_zoo').glob('*.pth')}
+    for model in models:
+        assert (mim / model['Config']).is_file() and (mim / model['Weights']).is_file()
+
+
 def find_shipped_in(mim: Path, name: str) -> str:
     return str(mim / 'configs' / name.partition('::')[2])
 

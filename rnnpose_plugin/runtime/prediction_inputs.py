@@ -87,9 +87,10 @@ class Camera(Video):
 
     def __init__(self, number: int) -> None:
         self.paths, self.name, self.unreadable = [], f'camera{number}', []
-        level = cv2.setLogLevel(0)  # OpenCV reports in several lines what is said below
+        set_level = getattr(cv2, 'setLogLevel', None) or cv2.utils.logging.setLogLevel  # of OpenCV 4, and of 5
+        level = set_level(0)  # OpenCV would report in several lines what is said below
         self.reader = cv2.VideoCapture(number)
-        cv2.setLogLevel(level)
+        set_level(level)
         if not self.reader.read()[0]:
             raise ValueError(
                 f'camera {number} gives no frame; connect it, close other programs that use it, or give another number'

@@ -199,11 +199,20 @@ def _open(path: str, threads: int | None, providers: list) -> onnxruntime.Infere
         raise ValueError(f'{path} is no model that onnxruntime {onnxruntime.__version__} reads: {error}') from error
 
 
+def _is_json(text: str) -> bool:
+    """What other programs note in a file is not."""
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _read_metadata(session: onnxruntime.InferenceSession, path: str) -> dict:
     texts = session.get_modelmeta().custom_metadata_map
     if 'contract' not in texts:
         raise ValueError(f'{path} was not written by tools/export.py; export the model with it.')
-    metadata = {name: json.loads(text) for name, text in texts.items()}
+    metadata = {name: json.loads(text) for name, text in texts.items() if _is_json(text)}
     if metadata['contract'] != CONTRACT or metadata['form'] not in FORMS:
         raise ValueError(
             f'{path} has contract {metadata["contract"]}, form {metadata["form"]!r}, and this module reads contract '

@@ -18,8 +18,7 @@ from functools import wraps
 from types import ModuleType
 from typing import Any, Callable
 
-# Module to import -> lowest version. Named is the part of a package that fails: the compiled module of the published
-# xtcocotools wheel does not load next to numpy 2.
+# Module to import -> lowest version. Named is the part of a package that fails, its compiled module.
 REQUIREMENTS = {
     'numpy': '',
     'torch': '2.1',
@@ -31,7 +30,6 @@ REQUIREMENTS = {
     'mmpose': '1.3',
     'scipy.optimize': '',
     'pycocotools.mask': '',
-    'xtcocotools.mask': '',
 }
 
 # Importing these runs every import that MMPose's own registrations need.
@@ -42,7 +40,7 @@ PIP_ARGUMENTS = {
     'torch': "'torch>=2.1'",
     'mmcv': "'mmcv-lite>=2.0,<2.2'",
     'mmpose': "--no-deps 'mmpose>=1.3'",  # its metadata asks for chumpy, which does not build (mmpose #3218)
-    'cv2': 'opencv-python-headless',
+    'cv2': 'opencv-python',
     'PIL': 'pillow',
     'yaml': 'pyyaml',
 }
@@ -96,11 +94,13 @@ def apply() -> None:
 
     A second call changes nothing. Call it before MMPose's models are imported.
     """
-    from .mmengine_changes import merge_evaluators, restrict_and_complete_files
+    from .mmengine_changes import delete_after_saving, merge_evaluators, restrict_and_complete_files
 
     replace_missing_mmcv_ops()
+    replace_missing_xtcocotools()
     allow_training_checkpoints()
     restrict_and_complete_files()
+    delete_after_saving()
     correct_activation_checkpointing()
     merge_evaluators()
 
@@ -119,6 +119,22 @@ def replace_missing_mmcv_ops() -> None:
     for name in UNGUARDED_OPS:
         setattr(module, name, _MissingOp(name, (), {'__module__': 'mmcv.ops'}))
     sys.modules['mmcv.ops'] = sys.modules['mmcv'].ops = module
+
+
+def replace_missing_xtcocotools() -> None:
+    """Lets MMPose pass without xtcocotools, or beside numpy 2, with which its published wheel does not load."""
+    if _import_error('xtcocotools.mask') is None:
+        return
+    import pycocotools.mask
+
+    from . import coco_api
+
+    package = ModuleType('xtcocotools', 'Replacement by rnnpose_plugin: xtcocotools does not import.')
+    package.__path__, package.__spec__ = [], importlib.util.spec_from_loader('xtcocotools', loader=None)
+    sys.modules['xtcocotools'] = package
+    for name, module in dict(coco=coco_api, cocoeval=coco_api, mask=pycocotools.mask).items():
+        setattr(package, name, module)
+        sys.modules[f'xtcocotools.{name}'] = module
 
 
 def allow_training_checkpoints() -> None:

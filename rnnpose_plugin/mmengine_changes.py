@@ -1,7 +1,7 @@
 """Changes how MMEngine reads and writes files and merges configs; ``compat.apply`` makes the changes.
 
-MMEngine executes what a checkpoint contains, leaves cut-off files on a full disk, and does not merge an evaluator given
-as a dict into a list of metrics.
+MMEngine executes what a checkpoint contains, leaves cut-off files on a full disk, deletes an old checkpoint before it
+writes the new one, and does not merge an evaluator given as a dict into a list of metrics.
 """
 
 from __future__ import annotations
@@ -47,6 +47,54 @@ def put_whole_text(backend: Any, obj: str, filepath: Any, encoding: str = 'utf-8
         encoding: Of the file.
     """
     put_whole(backend, obj.encode(encoding), filepath)
+
+
+def delete_after_saving() -> None:
+    """Lets CheckpointHook delete an old checkpoint once the new one is whole: a full disk leaves the old one."""
+    from mmengine.hooks import CheckpointHook
+
+    for name in ('_save_checkpoint_with_step', '_save_best_checkpoint'):
+        save = getattr(CheckpointHook, name)
+        if not hasattr(save, '__wrapped__'):
+            setattr(CheckpointHook, name, _deleting_last(save))
+
+
+def _deleting_last(save: Callable) -> Callable:
+    @wraps(save)
+    def saved(hook: Any, *args: Any, **kwargs: Any) -> None:
+        backend, hook.file_backend = hook.file_backend, _Deferred(hook.file_backend)
+        try:
+            save(hook, *args, **kwargs)
+            asked = hook.file_backend.asked
+        finally:
+            hook.file_backend = backend
+        new = [
+            hook.last_ckpt,
+            getattr(hook, 'best_ckpt_path', None),
+            *getattr(hook, 'best_ckpt_path_dict', {}).values(),
+        ]
+        written = {os.path.realpath(path) for path in new if path}
+        for name, path in asked:
+            if os.path.realpath(path) not in written:  # the new one may have the name of the old
+                getattr(backend, name)(path)
+
+    return saved
+
+
+class _Deferred:
+    """A file backend that notes what to delete."""
+
+    def __init__(self, backend: Any) -> None:
+        self.backend, self.asked = backend, []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.backend, name)
+
+    def remove(self, path: str) -> None:
+        self.asked.append(('remove', path))
+
+    def rmtree(self, path: str) -> None:
+        self.asked.append(('rmtree', path))
 
 
 def merge_evaluators() -> None:

@@ -9,7 +9,9 @@ from mmpose.apis import init_model
 from torch import Tensor
 
 ROOT = Path(__file__).parent.parent
-NARROW_BACKBONE = dict(init_cfg=None, num_stacks=1, feat_channels=8, stage_channels=(8, 8, 8, 8), stem_channels=(8, 8))
+NARROW_BACKBONE = dict(
+    init_cfg=None, num_stacks=1, downsample_times=1, feat_channels=8, stage_channels=(8, 8), stem_channels=(8, 8)
+)
 NARROW_HEAD = dict(in_channels=68, hidden_channels=(8, 8, 8), layer_strides=(1, 4, 1), max_instances=5)
 SIZES = ((64, 96), (96, 64))  # height and width
 COUNTS = (3, 0, 5, 1)  # the third has more people than max_instances
@@ -67,7 +69,8 @@ def fit_stop(model: torch.nn.Module) -> None:
         for step in range(most):
             noise = lstm.draw_noise(1, *maps.shape[-2:], generator).expand(4, -1, -1, -1)
             _, _, states = lstm.step(maps, states, noise)
-            maxima.append(torch.cat([h.amax(dim=(2, 3)) for h, _ in states] + [torch.ones(4, 1)], dim=1))
+            layers = [h.amax(dim=(2, 3)) for h, _ in states[: len(lstm.lstm.layers)]]
+            maxima.append(torch.cat([*layers, torch.ones(4, 1)], dim=1))
             wanted.append(torch.tensor([2.0 if step < count else -4.0 for count in COUNTS]))
     # An image without people is left after its first step.
     solution = (

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 from copy import deepcopy
+from pathlib import Path
 
 import pytest
 from mmengine.config import Config
+from mmengine.fileio import LocalBackend, register_backend
 from mmengine.registry import DefaultScope
 
 from rnnpose_plugin.runtime.check_annotations import read_annotation_file
@@ -223,6 +225,7 @@ def test_sizes_are_positive_numbers(path, name, value):
         (dict(bbox=[1, 2, -3, 4]), r'has the bbox \[1, 2, -3, 4\] of negative size'),
         (dict(bbox=[1, 2, 1e200, 4]), r'has 1e\+200 in its bbox, beyond any image'),
         (dict(keypoints=[1e308] + [5] * 50), r'in its keypoints'),
+        (dict(keypoints=[[5, 5, 2]] * 17), r'has \[5, 5, 2\] in its keypoints; only finite numbers'),
         (dict(keypoints=[2e6, 5, 2] + [5, 5, 2] * 16), r'has 2e\+06 in its keypoints, beyond any image'),
         (dict(iscrowd='0'), "has iscrowd '0'; give 0 or 1"),
         (dict(iscrowd=2), 'has iscrowd 2; give 0 or 1'),
@@ -238,6 +241,18 @@ def test_fields_that_would_fail_or_be_misread(path, fields, match):
 
 def test_num_keypoints_of_crowdpose_counts_visible_joints(path):
     check_with(path, num_keypoints=0, keypoints=[5, 5, 1] * K)
+
+
+def test_num_keypoints_of_a_crowd_region_is_not_compared(path):
+    check_with(path, num_keypoints=0, iscrowd=1)
+
+
+@pytest.mark.parametrize('name', ['', ' ', 'a\0b.jpg', 5, None])
+def test_names_of_images_are_texts(path, name):
+    data = coco()
+    data['images'][1]['file_name'] = name
+    with pytest.raises(ValueError, match='image 2 has the file_name .*; give the name of a file'):
+        check_annotation_file(write(path, data), K)
 
 
 @pytest.mark.parametrize('missing', ['area', 'iscrowd', 'num_keypoints', 'segmentation'])
@@ -268,6 +283,23 @@ def test_annotations_in_a_pipe(path):
         check_annotation_file(path, K)
 
 
+def test_annotations_and_images_in_a_storage(data_set, tmp_path):
+    """MMEngine reads them wherever its backends reach; the images' names are compared only."""
+
+    class Storage(LocalBackend):
+        def get_text(self, filepath, encoding='utf-8'):
+            return Path(tmp_path, filepath.rpartition('/')[2]).read_text(encoding)
+
+    register_backend('storage', Storage, force=True, prefixes='store')
+    remote = dict(
+        data_set, ann_file=f'store://{Path(data_set["ann_file"]).name}', data_prefix=dict(img='store://images/')
+    )
+    check_config(config(remote), training=True)
+    Path(data_set['ann_file']).write_text('{}')
+    with pytest.raises(ValueError, match='store://.* has no images'):
+        check_config(config(remote), training=True)
+
+
 def test_the_joints_of_a_large_file_are_held_as_numbers_without_segmentations(path):
     """A list of 51 numbers takes 1.7 kB, an array 0.5 kB; the check of 200,000 people has to fit into 400 MB."""
     data = coco()
@@ -287,7 +319,8 @@ def test_joints_in_other_fields_are_read_as_by_the_class(path, tmp_path, data_se
     data = coco()
     parts = dict(foot_kpts=6, face_kpts=68, lefthand_kpts=21, righthand_kpts=21, keypoints_21=21)
     for ann in data['annotations']:
-        ann.update({name: [5, 5, 2] * count for name, count in parts.items()}, segmentation=[], num_keypoints=17)
+        # num_keypoints counts the body's joints only, of which there may be none beside a visible hand.
+        ann.update({name: [5, 5, 2] * count for name, count in parts.items()}, segmentation=[], num_keypoints=0)
     write(path, data)
     for kind, number, field in (('CocoWholeBodyDataset', 133, 'face_kpts'), ('HumanArt21Dataset', 21, 'keypoints_21')):
         cfg = config(dict(data_set, type=kind), num_keypoints=number)

@@ -96,6 +96,14 @@ def test_names_of_devices_pipes_and_folders(tmp_path, name):
             call()
 
 
+def test_a_link_to_itself_is_missing_and_no_hindrance_to_others(tmp_path):
+    (tmp_path / 'loop.jpg').symlink_to('loop.jpg')
+    (tmp_path / 'a.jpg').touch()
+    check(tmp_path, entry('a.jpg'))
+    with pytest.raises(FileNotFoundError, match='loop.jpg does not exist'):
+        check(tmp_path, entry('loop.jpg'))
+
+
 def test_a_link_to_an_image_passes(tmp_path):
     save(tmp_path / 'there.jpg')
     (tmp_path / '1.jpg').symlink_to(tmp_path / 'there.jpg')
@@ -141,3 +149,4 @@ def test_up_to_a_thousand_headers_are_read(tmp_path, monkeypatch):
         (tmp_path / f'{number}.jpg').touch()
     check(tmp_path, *(entry(f'{number}.jpg', number=number) for number in range(2500)))
     assert 800 <= len(set(read)) == len(read) <= 1000
+    assert sum(int(name.rpartition('/')[2][:-4]) >= 1250 for name in read) == pytest.approx(len(read) / 2, abs=1)

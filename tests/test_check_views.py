@@ -12,7 +12,7 @@ from mmpose.datasets.transforms import BottomupResize, PackPoseInputs
 from mmpose.registry import MODELS
 
 from rnnpose_plugin.runtime.check_data import leaf_datasets
-from rnnpose_plugin.runtime.check_views import check_test_time_views, paths_to_model
+from rnnpose_plugin.runtime.check_views import check_test_time_views, check_training_maps, paths_to_model
 from rnnpose_plugin.runtime.checks import check_config
 
 ROOT = Path(__file__).parent.parent
@@ -286,3 +286,33 @@ def test_scales_that_do_not_fit_the_networks_stride_are_refused():
     check(resize(aug_scales=[1.5]), pack_scales(), multiscale_test=True)
     with pytest.raises(ValueError, match=r'aug_scales=\[0.7\].*multiples of'):
         check(resize(aug_scales=[0.7]), pack_scales(), multiscale_test=True)
+
+
+@pytest.mark.parametrize('path', OURS, ids=lambda path: path.stem)
+def test_targets_and_masks_of_our_configs_fit(path):
+    cfg = Config.fromfile(path)
+    if cfg.get('train_dataloader'):
+        check_training_maps(cfg)
+
+
+@pytest.mark.parametrize('name', ['rnnpose_hg_coco', 'ae_hg_coco'])
+@pytest.mark.parametrize('wrapped', [False, True])
+def test_a_mask_of_another_size_is_refused(name, wrapped):
+    cfg = Config.fromfile(ROOT / 'configs' / f'{name}.py')
+    pipeline = cfg.train_dataloader.dataset.pipeline
+    (mask,) = [step for step in pipeline if step.type == 'InstanceHeatmapMask']
+    mask.heatmap_size = (64, 128)
+    if wrapped:
+        inner = dict(cfg.train_dataloader.dataset, pipeline=pipeline[:1])
+        cfg.train_dataloader.dataset = dict(type='CombinedDataset', datasets=[inner], pipeline=pipeline[1:])
+    sentence = r'heatmap_size is \(64, 128\) in InstanceHeatmapMask, but \(128, 128\) in the encoder .*make them equal'
+    with pytest.raises(ValueError, match=sentence):
+        check_config(cfg, training=True)
+
+
+@pytest.mark.parametrize('size', ['input_size', 'heatmap_size'])
+def test_joints_in_other_cells_than_the_heads_are_refused(size):
+    cfg = Config.fromfile(ROOT / 'configs' / 'rnnpose_hg_coco.py')
+    cfg.model.head.decoder[size] = (256, 256)
+    with pytest.raises(ValueError, match=rf'{size} is \(256, 256\) in model.head.decoder, but .* in the encoder'):
+        check_training_maps(cfg)

@@ -593,6 +593,16 @@ def test_bad_input_gives_one_sentence(refused, change, parts):
         assert part in line, line
 
 
+@pytest.mark.parametrize('name', ['predictions_b.jsonl', 'bands.png', 'report.json'])
+@pytest.mark.parametrize('source', ['rnn.pth', 'crowd/annotations/plain.json'])
+def test_no_output_replaces_what_is_compared(refused, folder, tmp_path, name, source):
+    before = (folder / source).read_bytes()
+    (tmp_path / name).symlink_to(folder / source)
+    line = refused('--out', tmp_path, '--fresh')
+    assert f'{name} would be overwritten, but it is read' in line, line
+    assert (folder / source).read_bytes() == before
+
+
 def test_an_empty_data_set(refused, folder, tmp_path):
     data = Path(shutil.copytree(folder / 'crowd', tmp_path / 'empty'))
     content = json.loads((data / 'annotations' / 'plain.json').read_text())

@@ -353,7 +353,8 @@ MISSING = [
     ('mmcv', "but mmcv is not installed (pip install 'mmcv-lite>=2.0,<2.2');"),
     ('mmpose', "but mmpose is not installed (pip install --no-deps 'mmpose>=1.3');"),
     ('scipy', 'but scipy is not installed (pip install scipy);'),
-    ('xtcocotools', 'but xtcocotools is not installed (pip install xtcocotools);'),
+    ('cv2', 'but cv2 is not installed (pip install opencv-python);'),
+    ('pycocotools', 'but pycocotools is not installed (pip install pycocotools);'),
     ('munkres', 'which mmpose.models imports, is not installed (pip install munkres);'),
 ]
 
@@ -431,12 +432,12 @@ def test_old_package_is_named_with_its_cure(tmp_path):
 
 
 def test_broken_package_is_named_with_its_error(tmp_path):
-    (tmp_path / 'xtcocotools').mkdir()
-    (tmp_path / 'xtcocotools' / '__init__.py').write_text('')
-    (tmp_path / 'xtcocotools' / 'mask.py').write_text("raise ValueError('numpy.dtype size changed.\\nSecond line')")
+    (tmp_path / 'pycocotools').mkdir()
+    (tmp_path / 'pycocotools' / '__init__.py').write_text('')
+    (tmp_path / 'pycocotools' / 'mask.py').write_text("raise ValueError('numpy.dtype size changed.\\nSecond line')")
     message = facts(TRY_IMPORT, first_path=str(tmp_path))['message']
     assert_is_one_sentence(message)
-    assert 'but xtcocotools.mask does not import (ValueError: numpy.dtype size changed);' in message
+    assert 'but pycocotools.mask does not import (ValueError: numpy.dtype size changed);' in message
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import torch
 from meta_models import build_without_memory
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
+from mmpose.models.heads.hybrid_heads import dekr_head
 from mmpose.registry import HOOKS, METRICS, TRANSFORMS
 
 ROOT = Path(__file__).parent.parent
@@ -19,6 +20,8 @@ CONFIGS = sorted([*(ROOT / 'configs').glob('*.py'), *(ROOT / 'configs' / 'ablati
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: str(path.relative_to(ROOT / 'configs').with_suffix('')))
 def test_every_part_of_every_config_can_be_built(path):
     cfg = Config.fromfile(path)
+    if cfg.model.head.type == 'DEKRHead' and not dekr_head.has_mmcv_full:
+        pytest.skip('DEKR needs the compiled ops of a full mmcv')
     with DefaultScope.overwrite_default_scope('mmpose'):
         build_without_memory(cfg.model)
         for name in ('train', 'val', 'test'):

@@ -97,3 +97,27 @@ def test_testing_computes_in_place_what_training_does_and_leaves_the_given_alone
         torch.testing.assert_close(ours, theirs.detach(), rtol=0, atol=1e-6)
     for now, before in zip((*state, changing, *([gates] if static else [])), given):
         assert torch.equal(now, before)
+
+
+class NextState(torch.nn.Module):
+    def __init__(self, cell):
+        super().__init__()
+        self.cell = cell
+
+    def forward(self, gates, c):
+        return self.cell.next_state(gates, c)
+
+
+@torch.no_grad()
+def test_an_exported_step_does_not_compute_in_place():
+    """Its graph is written without gradients, where the module itself overwrites the gates."""
+    torch.manual_seed(0)
+    cell, gates, c = ConvLSTMCell(3, 4), torch.randn(2, 16, 5, 6), torch.randn(2, 4, 5, 6)
+    program = torch.export.export(NextState(cell), (gates, c))
+    called = {node.target.name() for node in program.graph.nodes if isinstance(node.target, torch._ops.OpOverload)}
+    assert {'aten::sigmoid', 'aten::tanh'} <= called
+    given = gates.clone()
+    found = program.module()(given, c)
+    assert torch.equal(given, gates)
+    torch.testing.assert_close(found, cell.next_state(given, c))
+    assert not torch.equal(given, gates)

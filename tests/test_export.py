@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnx
 import pytest
 import torch
 from mmpose.apis import inference_bottomup
+from mmpose.registry import MODELS
 from mmpose.structures import PoseDataSample
-from narrow_export import COUNTS, ROOT, SIZES, coloured_blocks, narrow_model
+from narrow_export import COUNTS, ROOT, SIZES, coloured_blocks, fit_stop, narrow_model
 
-from rnnpose_plugin.export.command import ExportOptions, export_model, load_model
+from rnnpose_plugin.export.check import check_file
+from rnnpose_plugin.export.command import ExportOptions, export_model, load_model, size_unit
 from rnnpose_plugin.export.graph import finished_only
+from rnnpose_plugin.export.int8 import quantise_step
 from rnnpose_plugin.export.networks import keep_poses
-from rnnpose_plugin.models.second_lstm import order_by_comparisons
+from rnnpose_plugin.export.unrolled import UnrolledPose
+from rnnpose_plugin.models.second_lstm import ORDERS, order_by_comparisons
 from rnnpose_runtime import Poser
 
 # float32 sums in another order; the nearest wrong answer, the next cell, is 4 pixels off, and 1 with refinement none.
 PIXELS, SCORES = 0.05, 1e-4
+SHIPPED = 'model_zoo/rnnpose_context_crowdbench.pth'
 
 
 def save(model, path):
@@ -32,7 +40,8 @@ def save(model, path):
 
 @pytest.fixture(scope='module')
 def model():
-    return narrow_model()
+    """With claimed maps, the one more state that a decoder may have; tests/test_export_forms.py has those without."""
+    return narrow_model(claimed_maps=True)
 
 
 @pytest.fixture(scope='module')
@@ -165,6 +174,99 @@ print(len(Poser({str(folder / 'whole.onnx')!r})(np.zeros((40, 50, 3), np.uint8))
     assert done.stdout.strip().isdigit()
 
 
+# --- every setting of the head, in torch: what is traced, before it is
+
+
+def assert_modules_agree(model, images):
+    with torch.no_grad():
+        found = UnrolledPose(model.eval(), model.head.max_instances)(images)
+    assert_same(predict(model, images), *(part.numpy() for part in found))
+
+
+@pytest.mark.parametrize('claimed_maps', [False, True])
+@pytest.mark.parametrize('order', [None, *ORDERS])
+def test_settings_of_the_decoder(order, claimed_maps):
+    second_lstm = None if order is None else dict(order=order, hidden_channels=(8, 8), feedback_passes=1)
+    assert_modules_agree(narrow_model(second_lstm=second_lstm, claimed_maps=claimed_maps), coloured_blocks(*SIZES[0]))
+
+
+def test_who_comes_after_the_stop_is_nobody():
+    """Omega between two steps' stop probabilities, the later of which is higher."""
+    model, images = narrow_model(stop_threshold=1e-6), coloured_blocks(*SIZES[0])
+    with torch.no_grad():
+        inputs = (images.float() - model.data_preprocessor.mean) / model.data_preprocessor.std
+        probabilities = torch.stack([p for _, p in model.head(model.extract_feat(inputs))])  # (4, 5)
+    rises = probabilities.diff(dim=1)
+    image, step = divmod(int(rises.argmax()), 4)
+    assert rises.max() > 1e-5
+    model.head.stop_threshold = float(probabilities[image, step : step + 2].mean())
+    assert_modules_agree(model, images)
+
+
+def snapping(model):
+    """The narrow model on MoveNet, whose random weights give some peaks everywhere."""
+    torch.manual_seed(0)
+    model.backbone = MODELS.build(dict(type='MoveNetBackbone', levels=('features', 'regression', 'tags', 'peaks')))
+    model.neck = MODELS.build(dict(type='StackedFeatures', in_channels=[24, 34, 34, 51], in_index=[1, 2], beside=3))
+    model.backbone.requires_grad_(False)
+    model.test_cfg = dict(snap_to_peaks=True)
+    fit_stop(model)
+    return model
+
+
+def test_joints_on_the_backbones_peaks():
+    images = coloured_blocks(*SIZES[0])
+    model = snapping(narrow_model())
+    expected = predict(model, images)
+    assert sum(len(scores) for _, _, scores in expected) > 5
+    assert_modules_agree(model, images)
+    model.test_cfg.update(snap_to_peaks=False)
+    assert np.abs(predict(model, images)[2][0] - expected[2][0]).max() > 1  # pixels
+
+
+@pytest.mark.parametrize('make', [lambda: narrow_model(), lambda: snapping(narrow_model())])
+def test_people_below_the_score_threshold_are_left_out(make):
+    model, images = make(), coloured_blocks(*SIZES[0])
+    scores = np.concatenate([found[2] for found in predict(model, images)])
+    model.test_cfg = dict(model.test_cfg, score_threshold=float(np.median(scores) + 1e-5))
+    assert 0 < sum(len(found[2]) for found in predict(model, images)) < len(scores)
+    assert_modules_agree(model, images)
+
+
+# --- int8
+
+
+@pytest.fixture(scope='module')
+def images(folder):
+    (folder / 'images').mkdir()
+    for number, image in enumerate(coloured_blocks(128, 128)):
+        cv2.imwrite(str(folder / 'images' / f'{number}.png'), image.permute(1, 2, 0).numpy())
+    return folder / 'images'
+
+
+def test_a_step_in_int8(steps, folder, images, tmp_path):
+    shutil.copytree(folder / 'steps', tmp_path / 'steps')
+    facts = {prop.key: prop.value for prop in onnx.load(tmp_path / 'steps' / 'step.onnx').metadata_props}
+    quantise_step(tmp_path / 'steps', str(images), dict(facts, precision='"int8"'))
+    quantised = onnx.load(tmp_path / 'steps' / 'step.onnx')
+    assert {'QuantizeLinear', 'DequantizeLinear'} <= {node.op_type for node in quantised.graph.node}
+    assert len(quantised.SerializeToString()) < (folder / 'steps' / 'step.onnx').stat().st_size
+    assert {prop.key: prop.value for prop in quantised.metadata_props} == dict(facts, precision='"int8"')
+    image = cv2.imread(str(images / '2.png'))
+    plain, ours = (list(poser.stream(image, 'bgr', 0)) for poser in (steps, Poser(tmp_path / 'steps')))
+    stops = np.array([[person.stop_probability for person in people] for people in (plain, ours)])
+    assert 0 < np.median(np.abs(stops[0] - stops[1])) < 0.05  # other numbers, nearly; random weights make one far off
+
+
+def test_int8_without_readable_images(steps, folder, tmp_path):
+    shutil.copytree(folder / 'steps', tmp_path / 'steps')
+    with pytest.raises(FileNotFoundError):
+        quantise_step(tmp_path / 'steps', str(tmp_path / 'none'), {})
+    (tmp_path / 'text.png').write_text('no image')
+    with pytest.raises(ValueError, match='none of its images can be read'):
+        quantise_step(tmp_path / 'steps', str(tmp_path / 'text.png'), {})
+
+
 def test_people_without_a_joint_are_left_out():
     keypoints = torch.arange(24.0).reshape(1, 4, 2, 3)
     scores = torch.tensor([[0.5, 0.0, 0.7, 0.9]])
@@ -192,6 +294,42 @@ def test_options_that_cannot_be():
         ExportOptions('whole', opset=7)
     with pytest.raises(ValueError, match="image_type is 'int8'"):
         ExportOptions('whole', image_type='int8')
+    with pytest.raises(ValueError, match="form is 'all'"):
+        ExportOptions('all')
+    with pytest.raises(ValueError, match='--form whole has no int8'):
+        ExportOptions('whole', int8='images')
+
+
+@pytest.mark.parametrize('steps', [0, 6])
+def test_numbers_of_steps_that_cannot_be(model, checkpoint, tmp_path, steps):
+    with pytest.raises(ValueError, match=f'--steps {steps}: use 1 to 5'):
+        export_model(model, checkpoint, str(tmp_path / 'x.onnx'), ExportOptions('unrolled', steps=steps))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('package', ['onnx', 'onnxscript', 'onnxruntime'])
+def test_a_missing_package_is_named(model, checkpoint, tmp_path, monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)  # what makes an import fail
+    with pytest.raises(ImportError, match=rf'{package} is not installed.* run `pip install rnnpose_plugin\[export\]`'):
+        export_model(model, checkpoint, str(tmp_path / 'x.onnx'), ExportOptions('whole'))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_gives_something_else_is_noticed(model, whole, folder, tmp_path):
+    other = narrow_model()
+    image = coloured_blocks(*SIZES[0])[:1]
+    with pytest.raises(ArithmeticError, match='output 0 of the exported whole.onnx is not what'):
+        check_file(UnrolledPose(other, 5), folder / 'whole.onnx', image)
+    (tmp_path / 'text.onnx').write_text('no model')
+    with pytest.raises(ArithmeticError, match='the exported text.onnx does not run'):
+        check_file(UnrolledPose(other, 5), tmp_path / 'text.onnx', image)
+
+
+def test_a_codec_of_another_stride_is_refused():
+    model = narrow_model()
+    model.head.decoder.stride = 8
+    with pytest.raises(ValueError, match="features at stride 8, which the codec .* set the codec's heatmap_size"):
+        size_unit(model)
 
 
 @pytest.mark.parametrize(
@@ -230,16 +368,39 @@ def test_configs_and_checkpoints_that_do_not_fit(checkpoint):
     config = str(ROOT / 'configs/rnnpose_context_crowdbench.py')
     with pytest.raises(ValueError, match='does not fit the model'):
         load_model(config, checkpoint)
-    shipped = str(ROOT / 'model_zoo/rnnpose_context_crowdbench.pth')
-    assert load_model(config, shipped, {'model.test_cfg.stop_threshold': 0.6}).head.stop_threshold == 0.6
-    with pytest.raises(ValueError, match='flip_test=True, which is not exported'):
-        load_model(config, shipped, {'model.test_cfg.flip_test': True})
+    with pytest.raises(FileNotFoundError, match='missing.pth'):
+        load_model(config, 'missing.pth')
+    omega = {'model.test_cfg.stop_threshold': 0.6}
+    assert load_model(config, str(ROOT / SHIPPED), omega).head.stop_threshold == 0.6
 
 
-def test_command_says_one_sentence(tmp_path):
-    command = [sys.executable, str(ROOT / 'tools' / 'export.py'), 'missing.py', 'missing.pth', '--out', 'x.onnx']
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 1 and 'error: ' in done.stderr and 'Traceback' not in done.stderr
+@pytest.mark.parametrize(
+    'option, value, error',
+    [
+        ('test_cfg.flip_test', True, 'flip_test=True, which is not exported'),
+        ('test_cfg.multiscale_test', True, 'multiscale_test=True, which is not exported'),
+        ('test_cfg.ae_refinement', True, 'ae_refinement=True, which is not exported'),
+        ('precision', 'bfloat16', 'model.precision is bfloat16; the export is float32'),
+        ('data_preprocessor.bgr_to_rgb', False, 'has bgr_to_rgb=False'),
+    ],
+)
+def test_settings_that_are_not_exported(option, value, error):
+    config, shipped = (str(ROOT / path) for path in ('configs/rnnpose_context_crowdbench.py', SHIPPED))
+    with pytest.raises(ValueError, match=error):
+        load_model(config, shipped, {f'model.{option}': value})
+
+
+def test_command_says_one_sentence(tmp_path, monkeypatch, capsys):
+    spec = importlib.util.spec_from_file_location('export', ROOT / 'tools' / 'export.py')
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv('RNNPOSE_TRACEBACK', raising=False)
+    monkeypatch.setattr(sys, 'argv', ['export.py', 'missing.py', 'missing.pth', '--out', 'x.onnx'])
+    with pytest.raises(SystemExit) as stopped:
+        tool.main()
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line]
+    assert stopped.value.code == 1 and line.startswith('error: ') and 'missing.pth' in line
     assert not list(tmp_path.iterdir())
 
 

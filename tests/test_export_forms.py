@@ -28,6 +28,7 @@ from rnnpose_runtime import Poser
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 CONFIG = 'configs/rnnpose_context_crowdbench.py'
 SHIPPED = 'model_zoo/rnnpose_context_crowdbench.pth'
+PHOTO_MODEL = 'model_zoo/rnnpose_movenet_photo.pth'
 PHOTOGRAPHS = Path(os.environ.get('RNNPOSE_TEST_DATA', ROOT.parent / 'shared' / 'data'), 'coco_mini')
 
 
@@ -229,17 +230,44 @@ def test_shipped_model_on_images_without_people_and_at_max_instances(shipped, sh
     assert_parity(shipped, shipped_poser, torch.zeros(2, 3, 128, 128, dtype=torch.uint8))
 
 
+def assert_same_on_photograph(model, poser, image, side):
+    """The number of people; images are fitted into squares of so many pixels."""
+    (sample,) = inference_bottomup(model, image)
+    poses, people = sample.pred_instances, poser(image, channels='bgr')
+    assert len(people) == len(poses.keypoints)
+    pixel = max(image.shape[:2]) / side  # of the input, in pixels of the photograph
+    for person, places, score in zip(people, poses.keypoints, poses.bbox_scores):
+        np.testing.assert_allclose(person.keypoints, places, atol=0.05 * pixel, rtol=0)
+        assert person.score == pytest.approx(score, abs=1e-4)
+    return len(people)
+
+
 def test_shipped_model_on_real_photographs(shipped, shipped_poser):
     """Poser's own letterbox and way back against MMPose's pipeline."""
     paths = sorted(PHOTOGRAPHS.glob('*/*.jpg'))[:20]
     if not paths:
         pytest.skip(f'there are no photographs under {PHOTOGRAPHS}')
     for path in paths:
-        image = cv2.imread(str(path))
-        (sample,) = inference_bottomup(shipped, image)
-        poses, people = sample.pred_instances, shipped_poser(image, channels='bgr')
-        assert len(people) == len(poses.keypoints)
-        pixel = max(image.shape[1] / 128, image.shape[0] / 128)  # of the input, in pixels of the photograph
-        for person, keypoints, score in zip(people, poses.keypoints, poses.bbox_scores):
-            np.testing.assert_allclose(person.keypoints, keypoints, atol=0.05 * pixel, rtol=0)
-            assert person.score == pytest.approx(score, abs=1e-4)
+        assert_same_on_photograph(shipped, shipped_poser, cv2.imread(str(path)), 128)
+
+
+@pytest.fixture(scope='module')
+def photo_model():
+    return load_model(str(ROOT / 'configs/rnnpose_movenet_photo.py'), str(ROOT / PHOTO_MODEL))
+
+
+@pytest.mark.parametrize(
+    'form, out, steps', [('whole', 'x.onnx', None), ('steps', 'x', None), ('unrolled', 'x.onnx', 8)]
+)
+def test_shipped_photo_model_on_real_photographs(photo_model, form, out, steps, tmp_path):
+    """Claimed maps, joints on the backbone's peaks and a score threshold, all in the graph."""
+    paths = sorted(PHOTOGRAPHS.glob('train2017/*.jpg'))[:20]
+    if not paths:
+        pytest.skip(f'there are no photographs under {PHOTOGRAPHS}')
+    export_model(photo_model, str(ROOT / PHOTO_MODEL), str(tmp_path / out), ExportOptions(form, steps=steps))
+    poser, found = Poser(tmp_path / out, threads=1), 0
+    photo_model.head.max_instances = steps or 30
+    for path in paths:
+        found += assert_same_on_photograph(photo_model, poser, cv2.imread(str(path)), 256)
+    photo_model.head.max_instances = 30
+    assert found > len(paths)

@@ -6,24 +6,29 @@ import argparse
 import json
 import resource
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import DictAction
+from mmengine.evaluator import BaseMetric
 from mmengine.fileio import dump
-from mmengine.runner import save_checkpoint
+from mmengine.hooks import CheckpointHook, Hook
+from mmengine.model import BaseModel
+from mmengine.runner import Runner, save_checkpoint
 from mmpose.registry import MODELS
 from narrow_network import NARROW
 
 from projects.crowdbench.synthetic_crowd import CrowdSettings, write_crowd
 from rnnpose_plugin.runtime import launch
-from rnnpose_plugin.runtime.checkpoint_file import whole_file
+from rnnpose_plugin.runtime.checkpoint_file import is_whole, whole_file
 from rnnpose_plugin.runtime.convert_checkpoint import convert_file
 from rnnpose_plugin.runtime.errors import one_sentence_errors
 from rnnpose_plugin.runtime.publish import publish
 
 CONFIG = str(Path(__file__).resolve().parents[1] / 'configs' / 'rnnpose_hg_crowd.py')
+NUMBER = count()  # of a run: MMEngine keeps its runs by name
 
 
 @contextmanager
@@ -145,3 +150,72 @@ def test_no_tool_writes_over_the_checkpoint_it_reads(tmp_path, link):
         with pytest.raises(ValueError, match=r'\.pth would be overwritten, but it is read'):
             tool(str(source), str(target))
     assert source.read_bytes() == before
+
+
+class Model(BaseModel):
+    """Two numbers; the checkpoint is larger than the configs and logs that a run writes."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(20000))
+
+    def forward(self, inputs, data_samples=None, mode='loss'):
+        return dict(loss=self.weight.square().sum()) if mode == 'loss' else [dict(a=1)]
+
+
+class Metric(BaseMetric):
+    """Better each time."""
+
+    seen = 0
+
+    def process(self, data_batch, data_samples):
+        self.results.append(1)
+
+    def compute_metrics(self, results):
+        Metric.seen += 1
+        return dict(AP=Metric.seen)
+
+
+class Full(Hook):
+    """The disk is full from an epoch on."""
+
+    priority = 'HIGHEST'
+
+    def after_train_epoch(self, runner):
+        if runner.epoch + 1 == 2:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (50000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+
+
+def train_to_full_disk(work_dir, *hooks, epochs=3, **saving):
+    data = dict(batch_size=1, dataset=[dict(inputs=torch.ones(1), data_samples=0)], sampler=dict(type='DefaultSampler'))
+    runner = Runner(
+        Model(), str(work_dir), data, data, train_cfg=dict(by_epoch=True, max_epochs=epochs), val_cfg=dict(),
+        val_evaluator=[Metric()], optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)), custom_hooks=list(hooks),
+        default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=1, rule='greater', **saving)),
+        log_level='ERROR', experiment_name=f'{work_dir.name}{next(NUMBER)}',
+    )  # fmt: skip
+    runner.train()
+    return runner
+
+
+def checkpoints(folder):
+    return sorted(path.name for path in folder.glob('*.pth*'))
+
+
+@pytest.mark.parametrize('best', [None, 'AP'])
+def test_the_only_checkpoint_is_deleted_after_the_next_one_is_whole(tmp_path, best):
+    with pytest.raises(OSError), full_disk(10**9):
+        train_to_full_disk(tmp_path / 'full', Full(), max_keep_ckpts=1, save_best=best)
+    kept = checkpoints(tmp_path / 'full')
+    assert kept == (['best_AP_epoch_1.pth'] if best else []) + ['epoch_1.pth']
+    assert all(is_whole(str(tmp_path / 'full' / name)) for name in kept)
+    train_to_full_disk(tmp_path / 'free', max_keep_ckpts=1, save_best=best)
+    assert checkpoints(tmp_path / 'free') == (['best_AP_epoch_3.pth'] if best else []) + ['epoch_3.pth']
+
+
+def test_a_best_checkpoint_of_the_same_name_stays(tmp_path):
+    """As after a second validation of the same weights."""
+    runner = train_to_full_disk(tmp_path, epochs=1, save_best='AP')
+    (hook,) = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
+    hook._save_best_checkpoint(runner, dict(AP=10**6))
+    assert checkpoints(tmp_path) == ['best_AP_epoch_1.pth', 'epoch_1.pth']

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
+
 import cv2
 import numpy as np
 import pytest
 from mmpose.datasets.transforms import LoadImage
 from mmpose.registry import TRANSFORMS
+from PIL import Image
 
 from rnnpose_plugin.datasets.loading import LoadPoseImage, is_cut_off
 
@@ -57,6 +60,33 @@ def test_cut_off_image(tmp_path, kind, kept):
 def test_undecodable_image(tmp_path, data):
     with pytest.raises(ValueError, match=rf'image.jpg cannot be decoded \({len(data)} bytes\); replace it'):
         load(tmp_path, data)
+
+
+def test_a_format_that_opencv_was_built_without(tmp_path):
+    """OpenCV raises for OpenEXR, where it returns None for others."""
+    with pytest.raises(ValueError, match=r'image .*image.jpg cannot be decoded \(54 bytes\)'):
+        load(tmp_path, b'v/1\x01' + bytes(50))
+
+
+def test_a_server_that_does_not_answer_is_named_with_the_image():
+    with pytest.raises(OSError, match='image http://127.0.0.1:9/a.jpg cannot be read: .*refused'):
+        LoadPoseImage()(dict(img_path='http://127.0.0.1:9/a.jpg'))
+
+
+@pytest.mark.parametrize('kind', ['16-bit', 'CMYK', 'LA', 'P', '1', 'RGBA'])
+def test_images_of_other_kinds_are_read_as_colours_of_0_to_255(tmp_path, kind):
+    """Against Pillow; PNG has no CMYK."""
+    if kind == '16-bit':
+        data, expected = cv2.imencode('.png', IMAGE.astype(np.uint16) * 257)[1].tobytes(), IMAGE[..., ::-1]
+    else:
+        grey = Image.fromarray(IMAGE[..., 0])
+        given = Image.merge('LA', (grey, grey)) if kind == 'LA' else Image.fromarray(IMAGE).convert(kind)
+        file = io.BytesIO()
+        given.save(file, 'TIFF' if kind == 'CMYK' else 'PNG')
+        data, expected = file.getvalue(), np.asarray(given.convert('RGB'))
+    read = load(tmp_path, data)['img']
+    assert read.dtype == np.uint8
+    np.testing.assert_allclose(read[..., ::-1].astype(int), expected, atol=1)
 
 
 def test_unreadable_images_can_be_skipped(tmp_path):

@@ -29,6 +29,7 @@ def test_values_without_blanks_are_mmengines(text):
         ('[1, 2]', [1, 2]),
         ('( 0.5 , 2 )', (0.5, 2)),
         ('[[1, 2], None, my file.json ]', [[1, 2], None, 'my file.json']),
+        ('[ 0.5 ]', [0.5]),
         ('a b, c d', ['a b', 'c d']),
         ("['a b', 'c']", ['a b', 'c']),
     ],

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import runpy
+import sys
 
 import pytest
 import torch
-from rectangle_people import BACKGROUND, DONOR_COLOUR, person, write_coco
+from mmengine.config import Config
+from rectangle_people import BACKGROUND, DONOR_COLOUR, ROOT, person, write_coco
 
 from projects.occluded.occluded_set import write_occluded_set
+from rnnpose_plugin.runtime.check_settings import check_settings
 from rnnpose_plugin.runtime.convert_checkpoint import convert_file
 from rnnpose_plugin.runtime.output_files import refuse_overwriting
 from rnnpose_plugin.runtime.publish import publish
@@ -83,3 +87,65 @@ def test_checkpoints_are_kept(tmp_path):
         with pytest.raises(ValueError, match=MATCH):
             write(str(tmp_path / 'a.pth'), str(tmp_path / 'link.pth'))
     assert contents(tmp_path) == before
+
+
+def command(monkeypatch, capsys, name, *arguments):
+    """The error of a command of tools/."""
+    monkeypatch.setattr(sys, 'argv', [name, *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(ROOT / 'tools' / f'{name}.py'), run_name='__main__')
+    assert end.value.code == 1
+    return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize('name', ['subset', 'overfit'])
+def test_overfitting_keeps_its_annotations(tmp_path, people, monkeypatch, capsys, name):
+    annotations = people.rename(tmp_path / f'{name}.json')
+    before = contents(tmp_path)
+    words = [annotations, tmp_path, '--work-dir', tmp_path, '--number', 1]
+    assert f'{name}.json {MATCH}' in command(monkeypatch, capsys, 'overfit', *words)
+    assert contents(tmp_path).items() >= before.items()
+
+
+@pytest.mark.parametrize('part', [0, 1, 2])
+def test_drawing_keeps_config_checkpoint_and_image(tmp_path, monkeypatch, capsys, part):
+    read = [tmp_path / name for name in ('config.py', 'model.pth', 'image.png')]
+    for path in read:
+        path.write_text(path.name)
+    (tmp_path / 'sheet.png').symlink_to(read[part])
+    line = command(monkeypatch, capsys, 'draw_steps', *read, '--out', tmp_path / 'sheet.png')
+    assert f'sheet.png {MATCH}' in line and all(path.read_text() == path.name for path in read)
+
+
+def start(work_dir, path, resume=False, init_cfg=None, **saving):
+    """Check a training of nine epochs that starts from a file."""
+    init_cfg = init_cfg and dict(type='Pretrained', checkpoint=str(init_cfg))
+    cfg = dict(
+        train_dataloader=dict(batch_size=1, num_workers=0), train_cfg=dict(max_epochs=9), optim_wrapper=dict(),
+        work_dir=str(work_dir), default_hooks=dict(checkpoint=dict(type='CheckpointHook', **saving)), resume=resume,
+        load_from=path and str(path), model=dict(backbone=dict(init_cfg=init_cfg)),
+    )  # fmt: skip
+    check_settings(Config(cfg), training=True)
+
+
+@pytest.mark.parametrize('name', ['epoch_3.pth', 'iter_70.pth', 'best_coco_AP_epoch_9.pth'])
+def test_a_training_keeps_the_weights_that_it_starts_from(tmp_path, name):
+    work_dir, elsewhere = tmp_path / 'run', tmp_path / 'kept' / 'run'
+    for folder in (work_dir, elsewhere):
+        folder.mkdir(parents=True)
+        (folder / name).write_text(str(folder))
+    (tmp_path / 'link.pth').symlink_to(work_dir / name)
+    for path in (work_dir / name, tmp_path / 'link.pth'):
+        for given in (dict(path=path), dict(path=None, init_cfg=path), dict(path=None, init_cfg=path, resume=True)):
+            with pytest.raises(ValueError, match=rf'{name} {MATCH}'):
+                start(work_dir, save_best='coco/AP', **given)
+    with pytest.raises(ValueError, match=rf'{name} {MATCH}'):
+        start(work_dir, elsewhere / name, save_best='coco/AP', out_dir=str(tmp_path / 'kept'))
+    start(work_dir, elsewhere / name, save_best='coco/AP')
+    start(work_dir, work_dir / name, save_best='coco/AP', resume=True)
+
+
+@pytest.mark.parametrize('name', ['epoch_10.pth', 'best_AP_epoch_3.pth', 'best_AP_epoch_10.pth', 'weights.pth'])
+def test_weights_that_no_epoch_of_the_run_replaces_are_accepted(tmp_path, name):
+    (tmp_path / name).touch()
+    start(tmp_path, tmp_path / name, save_best=None if 'epoch_3' in name else 'coco/AP')

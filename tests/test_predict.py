@@ -156,6 +156,8 @@ def write_other_files(folder):
         (['empty'], {}, 'the folder empty has no image (.bmp, .jpeg'),
         (['*.jpg'], {}, "the pattern '*.jpg' matches no image"),
         (['text.mp4'], {}, 'text.mp4 is neither an image nor a video that OpenCV can decode'),
+        (['97'], {}, 'camera 97 gives no frame; connect it'),
+        (['drawings/drawn', '--track'], {}, 'but drawings/drawn is not a video; leave --track out'),
         (['drawings/drawn', '--out', 'drawings'], {}, 'where drawn images are written; give another --out'),
         (['drawings/drawn', '--out', 'out.json'], {}, '--out out.json is a file; give a folder'),
         (['drawings/drawn', '--score-threshold', 'nan'], {}, '--score-threshold nan is not a number'),

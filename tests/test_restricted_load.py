@@ -167,7 +167,8 @@ def test_text_that_the_runner_would_execute_is_left_out(tmp_path):
 
 @pytest.mark.parametrize(
     'text',
-    ["import os", "a = open('code_ran', 'w')", "a = [dict(b=__import__('os'))]", "a = {{ $X:open('code_ran','w') }}",
+    ["import os", "a = open('code_ran', 'w')", "a = [dict(b=__import__('os'))]", "a = eval('1')", "exec('a = 1')",
+     "a = {{ $X:open('code_ran','w') }}",
      "_base_ = 'other.py'", "a = f'{1}'", "a = 'b' * 9", 'a = "{{ $X:\'+open(1)+\' }}"', 'a = 1; b'],
 )  # fmt: skip
 def test_a_config_that_is_more_than_values_is_left_out(text):

@@ -123,6 +123,34 @@ def test_the_seed_stays_and_is_named_in_the_only_warning(short, tmp_path, capsys
     assert 'randomness.seed stays 3, that of the checkpoint, instead of 8' in line and 'initial_lr' in line
 
 
+def test_a_scheduled_momentum_is_not_a_change(tmp_path, capsys):
+    schedule = [*linear(3), dict(type='LinearMomentum', start_factor=0.5, by_epoch=True, begin=0, end=3)]
+    train(tmp_path / 'whole', 3, schedule)
+    train(tmp_path / 'resumed', 3, schedule, resume=tmp_path / 'whole' / 'iter_7.pth')
+    for part, value in saved(tmp_path / 'resumed').items():
+        assert_equal(value, saved(tmp_path / 'whole')[part], part)
+    assert not warnings_of(capsys)
+
+
+def test_twelve_changes_are_named_and_the_others_counted(short, tmp_path, capsys):
+    checkpoint = torch.load(short / 'iter_10.pth', weights_only=False)
+    checkpoint['meta']['cfg'] = f'model = dict({", ".join(f"a{number}=0" for number in range(20))})'
+    torch.save(checkpoint, tmp_path / 'given.pth')
+    now = dict(model={f'a{number}': 1 for number in range(20)})
+    train(tmp_path / 'run', 2, linear(2), resume=tmp_path / 'given.pth', cfg=now)
+    (line,) = warnings_of(capsys)
+    assert 'model.a11 0 -> 1 and 8 more. ' in line and 'a12' not in line
+
+
+def test_more_epochs_than_iterations_are_refused(short, tmp_path):
+    checkpoint = torch.load(short / 'iter_10.pth', weights_only=False)
+    checkpoint['meta'].update(epoch=2, iter=1)
+    torch.save(checkpoint, tmp_path / 'given.pth')
+    given = dict(load_from=str(tmp_path / 'given.pth'), resume=True, train_cfg=dict(by_epoch=True, max_epochs=3))
+    with pytest.raises(ValueError, match='says epoch 2 and iteration 1; use another one'):
+        make_runner(tmp_path / 'run', ResumeHook(), **given).train()
+
+
 def test_settings_of_the_config_are_named():
     text = """
 custom_hooks = [dict(type='EMAHook', momentum=0.1), dict(type='SeedEpochHook')]
@@ -166,6 +194,7 @@ def test_only_the_runs_own_best_checkpoint_may_be_deleted(short, tmp_path, place
     torch.save(checkpoint, tmp_path / 'given.pth')
     _, runner = train(work_dir, 3, linear(3), resume=tmp_path / 'given.pth')
     assert ('best_ckpt' in runner.message_hub.runtime_info) == (place == 'work_dir')
+    assert 'keep_ckpt_ids' not in runner.message_hub.runtime_info  # from which names of files are made
 
 
 def save(path):

@@ -69,7 +69,7 @@ def crowd(tmp_path_factory):
 
 def tool(name, *arguments):
     command = [sys.executable, str(ROOT / 'tools' / f'{name}.py'), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=ROOT)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
 

@@ -81,8 +81,8 @@ def test_modules_have_at_most_300_lines_and_functions_40(path):
     assert not [(name, lines) for name, lines in function_lines(path) if lines > 40]
 
 
-def test_the_package_has_at_most_13500_lines():
-    assert sum(len(path.read_text().splitlines()) for path in PACKAGE) <= 13500
+def test_the_package_has_at_most_14500_lines():
+    assert sum(len(path.read_text().splitlines()) for path in PACKAGE) <= 14500
 
 
 def public_definitions(path):

@@ -148,6 +148,13 @@ def test_files_of_other_kinds(tmp_path):
         Poser(write_whole(tmp_path / 'fixed.onnx', size_multiple=0), input_size=(64, 64))
 
 
+def test_remarks_of_other_programs_are_left_alone(tmp_path):
+    model = onnx.load(write_whole(tmp_path / 'whole.onnx'))
+    model.metadata_props.add(key='onnx.infer', value='onnxruntime.quant')
+    onnx.save(model, tmp_path / 'whole.onnx')
+    assert Poser(tmp_path / 'whole.onnx').metadata == FACTS
+
+
 def test_steps_are_a_folder_of_one_export(tmp_path):
     folder = write_steps(tmp_path / 'steps')
     with pytest.raises(ValueError, match='one of two files'):

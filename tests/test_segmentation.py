@@ -54,6 +54,12 @@ def test_run_lengths_of_another_sum_are_refused(compressed):
         assert to_rle(dict(size=[HEIGHT, WIDTH], counts=counts), SIZE) is None
 
 
+def test_what_has_another_size_or_half_a_point_is_no_mask():
+    turned = as_text(rectangle(3, 4, 5, 6).T)
+    assert sum(run_lengths(turned['counts'])) == HEIGHT * WIDTH
+    assert to_rle(turned, SIZE) is None and to_rle([[3, 2, 30, 5, 20, 40, 7]], SIZE) is None
+
+
 ODD = [
     ..., None, [], [[]], [[5, 5]], [[5, 5, 9, 9]], [5, 5, 20, 5, 20, 20], '', {}, [None],
     dict(size=[7, 7], counts=[49]), dict(size=[7, 7], counts='x'),
@@ -74,6 +80,7 @@ def test_any_segmentation_is_loaded_beside_whole_ones(tmp_path, segmentation, v)
     steps = (dict(type='InstanceHeatmapMask', heatmap_size=(WIDTH // 4, HEIGHT // 4)),)
     resize = dict(type='BottomupResize', input_size=(WIDTH, HEIGHT))
     sample = load(tmp_path, resize, *steps)
+    assert all(sample['invalid_segs'])  # MMPose's BottomupGetHeatmapMask takes no others
     assert sample['annotated_size'] == SIZE and len(sample['keypoints']) == 4
     expected = np.ones((1, HEIGHT // 4, WIDTH // 4), bool)
     expected[0, :8, :6] = False

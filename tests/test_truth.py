@@ -288,6 +288,13 @@ def test_people_without_joints_or_box_are_ignored(crowd, tmp_path):
     assert len(truth['annotations']) == len(crowd['annotations']) + 2
 
 
+@pytest.mark.parametrize(('v', 'count'), [(1, 0), (2, 17)])
+def test_num_keypoints_0_ignores_people_without_a_visible_joint_only(crowd, tmp_path, v, count):
+    changes = every(num_keypoints=0, keypoints=lambda a: [x if i % 3 < 2 else v for i, x in enumerate(a['keypoints'])])
+    truth = clean_truth(json.loads(spoilt(crowd, changes, tmp_path).read_text()))
+    assert {a['num_keypoints'] for a in truth['annotations']} == {count}
+
+
 # CrowdPose.
 
 

@@ -17,7 +17,7 @@ import rnnpose_plugin  # noqa: F401  (first, as it names a library that does not
 # isort: split
 import torch
 
-from projects.benchmark import decoder, training
+from projects.benchmark import decoder, export, training
 from projects.benchmark.measure import SIZES, Timer, machine, write_report
 from rnnpose_plugin.runtime.errors import one_sentence_errors
 
@@ -31,6 +31,7 @@ CASES = {
     'chunks': (training.chunk_time, ('paper', 'crowd')),
     'people': (decoder.people, ('paper', 'crowd')),
     'options': (decoder.options, ('paper', 'crowd')),
+    'export': (export.exported, ('shipped',)),
 }
 
 
@@ -42,7 +43,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--only', nargs='+', choices=list(CASES), metavar='CASE', default=list(CASES),
                         help=f'of {", ".join(CASES)}; results of the other cases stay in the table')  # fmt: skip
-    parser.add_argument('--size', choices=['paper', 'crowd'], help='this size only')
+    parser.add_argument('--size', choices=['paper', 'crowd', 'shipped'], help='this size only')
     parser.add_argument('--turns', type=int, default=3, help='runs of each function (default: %(default)s)')
     parser.add_argument('--case', help=argparse.SUPPRESS)  # the process of one case
     return parser.parse_args()

@@ -16,12 +16,13 @@ import rnnpose_plugin  # noqa: F401  (first, as it names a library that does not
 from mmengine.logging import MMLogger
 
 from projects.compare.contender import Contender, check_test_data, load_contender
-from projects.compare.facts import REQUIRED, other_facts, refuse_unequal, required_facts
+from projects.compare.facts import REQUIRED, annotation_file, other_facts, refuse_unequal, required_facts
 from projects.compare.predictions import only_writer, open_dump, predict
-from projects.compare.report import Results, as_text, write_report
+from projects.compare.report import FILES, Results, as_text, write_report
 from projects.stages import resumable, run_command
 from rnnpose_plugin.runtime.errors import one_sentence_errors
 from rnnpose_plugin.runtime.options import OptionAction
+from rnnpose_plugin.runtime.output_files import refuse_overwriting
 
 
 def parse_args() -> argparse.Namespace:
@@ -80,6 +81,9 @@ def run(args: argparse.Namespace) -> None:
     contenders = load(args)
     for contender in contenders:
         check_test_data(contender)
+    written = [*(f'{args.out}/{name}' for name in FILES), *(dump_path(args, model) for model in 'ab')]
+    read = [args.config_a, args.checkpoint_a, args.config_b, args.checkpoint_b, args.data or '']
+    refuse_overwriting(written, [*read, *map(annotation_file, contenders)])
     required = required_facts(*contenders)
     allowed = refuse_unequal(required, args.allow_different)
     models, metas = zip(*(contender.build_model() for contender in contenders))

@@ -24,6 +24,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--opset', type=int, default=DEFAULT_OPSET, help='of ONNX (default: %(default)s)')
     parser.add_argument('--licence', default='', help="of the weights, for the file's metadata")
+    parser.add_argument('--int8', default='', metavar='IMAGES', help='folder or pattern; makes a step int8')
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -38,7 +39,9 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     with one_sentence_errors():
-        options = ExportOptions(args.form, args.image_type, args.steps, args.fixed_size, args.opset, args.licence)
+        options = ExportOptions(
+            args.form, args.image_type, args.steps, args.fixed_size, args.opset, args.licence, args.int8
+        )
         model = load_model(args.config, args.checkpoint, args.cfg_options)
         for path in export_model(model, args.checkpoint, args.out, options):
             print(path)

@@ -27,6 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description='Write synthetic crowds in COCO format.')
     parser.add_argument('--crowdbench', action='store_true', help='the benchmark: fixed settings and seed')
     parser.add_argument('--out', help='folder to write to (default: data/crowd or data/crowdbench)')
+    parser.add_argument('--processes', type=int, default=1, help='that draw (default: %(default)s)')
     parser.add_argument('--seed', type=int, help='0 or more (default: 0)')
     for split, count in DEFAULT_COUNTS.items():
         benchmark = f'{CROWDBENCH_COUNTS[split]} with --crowdbench'
@@ -58,7 +59,7 @@ def main(arguments: list[str] | None = None) -> None:
     out = args.out or ('data/crowdbench' if args.crowdbench else 'data/crowd')
     try:
         settings = CROWDBENCH if args.crowdbench else CrowdSettings(**given)
-        paths = write_crowd(out, counts, args.seed or 0, settings)
+        paths = write_crowd(out, counts, args.seed or 0, settings, args.processes)
     except KeyboardInterrupt:
         sys.exit('\nstopped; the same command starts again')
     except ValueError as error:

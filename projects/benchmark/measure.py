@@ -34,6 +34,7 @@ class Size:
 SIZES = {
     'paper': Size(128),
     'crowd': Size(16, hidden=(32, 24, 24)),
+    'shipped': Size(32, hidden=(32, 64, 64, 24)),  # of model_zoo, on coarser grids in the middle
     'tiny': Size(8, channels=6, hidden=(4, 3), people=3, crowd=5),  # for tests
 }
 

@@ -35,6 +35,7 @@ MIXING = {
 }
 PARTS = ('network', 'decoding', 'total')
 SHEET_ROWS = 6
+FILES = ('bands.png', 'latency.png', 'counts.png', 'disagreements.png', 'report.json', 'report.md')
 HOW = """\
 - AP and AR are COCO's, in percent. *AP at IoU a-b* covers the people whose box overlaps another person's with an IoU in
   (a, b] (OCHuman's "moderate" is 0.5-0.75, its "hard" 0.75-1). All others are ignored: a pose that matches one of them

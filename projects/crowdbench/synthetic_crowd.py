@@ -23,6 +23,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from contextlib import nullcontext
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
@@ -44,7 +47,9 @@ __all__ = [
     'SKELETON',
     'SPLITS',
     'CrowdSettings',
+    'annotate',
     'draw_image',
+    'paint',
     'write_crowd',
     'write_split',
 ]
@@ -61,8 +66,15 @@ SKELETON = (
 )  # fmt: skip
 
 
-def _annotations(people: list[PlacedPerson]) -> list[dict]:
-    """COCO annotations without ids, back to front."""
+def annotate(people: list[PlacedPerson]) -> list[dict]:
+    """COCO annotations of an image's people.
+
+    Args:
+        people: Back to front, at least one.
+
+    Returns:
+        One for each, without ids.
+    """
     owners = owner_map(people)
     return [_annotation(placed, owners == index + 1) for index, placed in enumerate(people)]
 
@@ -83,8 +95,17 @@ def _annotation(placed: PlacedPerson, visible: np.ndarray) -> dict:
     )
 
 
-def _paint(rng: np.random.Generator, people: list[PlacedPerson], settings: CrowdSettings) -> np.ndarray:
-    """(H, W, 3) uint8 image; averaging the fine canvas smooths all edges."""
+def paint(rng: np.random.Generator, people: list[PlacedPerson], settings: CrowdSettings) -> np.ndarray:
+    """Draw people over a background; averaging the fine canvas smooths all edges.
+
+    Args:
+        rng: Random stream of background and brightness, advanced.
+        people: Back to front.
+        settings: Of the images.
+
+    Returns:
+        (H, W, 3) uint8 BGR.
+    """
     canvas = draw_background(rng, settings.image_size, settings.max_clutter)
     for placed in people:
         draw_person(canvas, placed.person)
@@ -133,7 +154,7 @@ def draw_image(seed: int, split: str, index: int, settings: CrowdSettings) -> tu
         limits = settings.occluded_fraction, settings.occluded_fraction + settings.crowded_fraction
         scene = 'occluded' if chance < limits[0] else 'crowded' if chance < limits[1] else 'plain'
     people = sample_crowd(rng, scene, settings)
-    return _paint(rng, people, settings), _annotations(people)
+    return paint(rng, people, settings), annotate(people)
 
 
 def _category() -> dict:
@@ -154,7 +175,7 @@ def _save_json(path: Path, content: dict) -> None:
     os.replace(unfinished, path)
 
 
-def _write_images(folder: Path, split: str, count: int, seed: int, settings: CrowdSettings) -> dict:
+def _write_images(folder: Path, split: str, count: int, seed: int, settings: CrowdSettings, processes: int) -> dict:
     """Draw and save the images of a split and return its JSON content."""
     title = 'CrowdBench' if (settings, seed) == (CROWDBENCH, 0) else 'Synthetic crowd'
     content = dict(
@@ -163,17 +184,28 @@ def _write_images(folder: Path, split: str, count: int, seed: int, settings: Cro
         ),
         licenses=[], images=[], annotations=[], categories=[_category()],
     )  # fmt: skip
-    for index in track(range(count), f'images of {split}'):
-        image, people = draw_image(seed, split, index, settings)
-        name = f'{index + 1:06d}.png'
-        _save_image(folder / name, image)
-        content['images'].append(dict(id=index + 1, file_name=name, width=image.shape[1], height=image.shape[0]))
-        for person in people:
-            content['annotations'].append(dict(id=len(content['annotations']) + 1, image_id=index + 1, **person))
+    draw = partial(_draw_and_save, folder, seed, split, settings)
+    with nullcontext() if processes == 1 else get_context('spawn').Pool(processes) as pool:
+        drawn = (pool.imap if pool else map)(draw, range(count))
+        for index in track(range(count), f'images of {split}'):
+            image, people = next(drawn)
+            content['images'].append(dict(id=index + 1, **image))
+            for person in people:
+                content['annotations'].append(dict(id=len(content['annotations']) + 1, image_id=index + 1, **person))
     return content
 
 
-def write_split(out: str | Path, split: str, count: int, seed: int, settings: CrowdSettings) -> Path:
+def _draw_and_save(folder: Path, seed: int, split: str, settings: CrowdSettings, index: int) -> tuple[dict, list[dict]]:
+    """Draw and save one image; its name and size, and its people."""
+    image, people = draw_image(seed, split, index, settings)
+    name = f'{index + 1:06d}.png'
+    _save_image(folder / name, image)
+    return dict(file_name=name, width=image.shape[1], height=image.shape[0]), people
+
+
+def write_split(
+    out: str | Path, split: str, count: int, seed: int, settings: CrowdSettings, processes: int = 1
+) -> Path:
     """Write ``<out>/<split>/000001.png`` and so on, then ``<out>/annotations/<split>.json``; report progress on stderr.
 
     The JSON file comes last, and one of an earlier run is removed first, so that its presence means that the split is
@@ -185,6 +217,7 @@ def write_split(out: str | Path, split: str, count: int, seed: int, settings: Cr
         count: Number of images, 1 or more.
         seed: 0 or more.
         settings: Of the images.
+        processes: That draw, 1 or more; they change nothing in the files.
 
     Returns:
         Path of the JSON file.
@@ -196,15 +229,18 @@ def write_split(out: str | Path, split: str, count: int, seed: int, settings: Cr
     """
     _check_request(seed, split, settings)
     _at_least(f"count of the split '{split}'", count, 1)
+    _at_least('number of processes', processes, 1)
     folder, path = Path(out) / split, Path(out) / 'annotations' / f'{split}.json'
     for needed in (folder, path.parent):
         needed.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
-    _save_json(path, _write_images(folder, split, count, seed, settings))
+    _save_json(path, _write_images(folder, split, count, seed, settings, processes))
     return path
 
 
-def write_crowd(out: str | Path, counts: dict[str, int], seed: int, settings: CrowdSettings) -> list[Path]:
+def write_crowd(
+    out: str | Path, counts: dict[str, int], seed: int, settings: CrowdSettings, processes: int = 1
+) -> list[Path]:
     """Write several splits.
 
     Args:
@@ -212,6 +248,7 @@ def write_crowd(out: str | Path, counts: dict[str, int], seed: int, settings: Cr
         counts: Number of images by split; splits with 0 are not touched.
         seed: 0 or more.
         settings: Of the images.
+        processes: That draw, 1 or more; they change nothing in the files.
 
     Returns:
         Paths of the JSON files.
@@ -225,4 +262,4 @@ def write_crowd(out: str | Path, counts: dict[str, int], seed: int, settings: Cr
     for split, count in wanted.items():
         _check_request(seed, split, settings)
         _at_least(f"count of the split '{split}'", count, 0)
-    return [write_split(out, split, count, seed, settings) for split, count in wanted.items()]
+    return [write_split(out, split, count, seed, settings, processes) for split, count in wanted.items()]

@@ -53,7 +53,8 @@ class InstanceHeatmap(BaseKeypointCodec):
     """
 
     auxiliary_encode_keys = {'iscrowd'}
-    label_mapping_table = dict(keypoint_labels='keypoint_labels', keypoint_weights='keypoint_weights')
+    # keypoint_indices: of an AE codec before this one in the pipeline, for training both heads; else there are none.
+    label_mapping_table = {name: name for name in ('keypoint_labels', 'keypoint_weights', 'keypoint_indices')}
 
     def __init__(
         self,
@@ -66,13 +67,16 @@ class InstanceHeatmap(BaseKeypointCodec):
         encode_heatmaps: bool = False,
     ) -> None:
         super().__init__()
+        for name, size in (('input_size', input_size), ('heatmap_size', heatmap_size)):
+            if np.shape(size) != (2,):
+                raise ValueError(f'{name} is {size!r}; give width and height.')
         (w, h), (W, H) = input_size, heatmap_size
         if w * H != h * W:
             raise ValueError(
                 f'input_size {tuple(input_size)} and heatmap_size {tuple(heatmap_size)} have different strides '
                 f'{w / W:g} and {h / H:g}; use the same for both sides.'
             )
-        if sigma <= 0:
+        if not sigma > 0:
             raise ValueError(f'sigma is {sigma}; it is a standard deviation in cells and must be positive.')
         if refinement not in REFINEMENTS:
             raise ValueError(f'refinement is {refinement!r}; use one of {REFINEMENTS}.')

@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import mmengine.fileio as fileio
+
 from .segmentation import are_numbers
 
 
@@ -30,7 +32,7 @@ def read_json(path: str, hook: Callable[[dict], Any] | None = None) -> Any:
     """Read an annotation file.
 
     Args:
-        path (str): the JSON file.
+        path (str): the JSON file, or a URL that MMEngine knows.
         hook (Callable, optional): replaces each dict. Defaults to None.
 
     Returns:
@@ -45,6 +47,8 @@ def read_json(path: str, hook: Callable[[dict], Any] | None = None) -> Any:
     collecting = gc.isenabled()
     gc.disable()  # it would search the growing content again and again, for a third of the time
     try:
+        if '://' in path:  # a storage that MMEngine knows
+            return json.loads(fileio.get_text(path), object_hook=hook)
         with open(path, encoding='utf-8') as file:
             return json.load(file, object_hook=hook)
     except FileNotFoundError:

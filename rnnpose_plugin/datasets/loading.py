@@ -6,6 +6,7 @@ import io
 import os
 from typing import NamedTuple
 
+import cv2
 import mmcv
 import mmengine.fileio as fileio
 import numpy as np
@@ -90,9 +91,14 @@ class LoadPoseImage(LoadImage):
         except FileNotFoundError:
             cure = 'check data_root and data_prefix' if annotated else 'check the path'
             raise FileNotFoundError(f'image {path} does not exist; {cure}') from None
+        except OSError as error:  # of a server, which does not name the image
+            raise OSError(f'image {path} cannot be read: {error}') from None
 
     def _decode(self, data: bytes, flag: str) -> np.ndarray | None:
-        return mmcv.imfrombytes(data, flag=flag, backend=self.imdecode_backend) if data else None
+        try:
+            return mmcv.imfrombytes(data, flag=flag, backend=self.imdecode_backend) if data else None
+        except cv2.error:  # of a codec that OpenCV was built without, such as OpenEXR
+            return None
 
 
 class Header(NamedTuple):

@@ -20,6 +20,7 @@ from ..runtime.checkpoint_file import check_checkpoint_file
 from ..runtime.launch import check_options, read_config
 from .check import check_file
 from .graph import DEFAULT_OPSET, Axes, check_opset, finished_only, import_onnx, trace, write_onnx, write_pt2
+from .int8 import quantise_step
 from .metadata import describe
 from .networks import ImageEncoder
 from .steps import Encode, Step
@@ -43,9 +44,10 @@ class ExportOptions:
         fixed_size (bool): one image of the codec's input size, so that no shape is left open. Defaults to False.
         opset (int): version of ONNX's operators, 18 or later. Defaults to 20.
         licence (str): of the weights, for the metadata. Defaults to '', that of this package.
+        int8 (str): images by which a step's convolutions become int8, for the form ``steps``. Defaults to '', float32.
 
     Raises:
-        ValueError: for an unknown form or type, or a number of steps that is missing or has no use.
+        ValueError: for an unknown form or type, or settings that are missing or have no use.
     """
 
     form: str
@@ -54,6 +56,7 @@ class ExportOptions:
     fixed_size: bool = False
     opset: int = DEFAULT_OPSET
     licence: str = ''
+    int8: str = ''
 
     def __post_init__(self) -> None:
         if self.form not in FORMS:
@@ -63,6 +66,8 @@ class ExportOptions:
         if (self.form == 'unrolled') != (self.steps is not None):
             needed = 'needs --steps, the most people per image' if self.form == 'unrolled' else 'has no use for --steps'
             raise ValueError(f'--form {self.form} {needed}.')
+        if self.int8 and self.form != 'steps':
+            raise ValueError(f'--form {self.form} has no int8: onnxruntime measures no loop; add --form steps.')
         check_opset(self.opset)
 
 
@@ -135,7 +140,7 @@ def size_unit(model: BaseModel) -> int:
     for unit in UNITS:
         image = torch.zeros(1, 3, 3 * unit, unit, device='meta')
         try:
-            features = torch.func.functional_call(encoder, shapes, (image,))
+            features, *_ = torch.func.functional_call(encoder, shapes, (image,))
         except RuntimeError:  # two maps that should have one size
             continue
         covered = tuple(cells * codec.stride for cells in features.shape[2:])
@@ -218,7 +223,7 @@ def _write_steps(
     model: BaseModel, folder: Path, name: str, image: Tensor, axes: Axes, facts: dict, options: ExportOptions
 ) -> list[str]:
     # Files of two exports in one folder would not be noticed otherwise.
-    facts = dict(facts, pair=f'"{secrets.token_hex(8)}"')
+    facts = dict(facts, pair=f'"{secrets.token_hex(8)}"', precision='"int8"' if options.int8 else facts['precision'])
     encode = Encode(model)
     step, inputs = Step(encode.decoder), encode.names
     write_onnx(trace(encode, (image,), (axes.of(1),)), folder / 'encode.onnx', ['image'], inputs, facts, options.opset)
@@ -232,4 +237,6 @@ def _write_steps(
     check_file(encode, folder / 'encode.onnx', other)
     with torch.no_grad():
         check_file(step, folder / 'step.onnx', torch.tensor(3), *encode(other))
+    if options.int8:
+        quantise_step(folder, options.int8, facts)
     return ['encode.onnx', 'step.onnx']

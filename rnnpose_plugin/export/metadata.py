@@ -9,6 +9,8 @@ from pathlib import Path
 
 from mmengine.model import BaseModel
 
+from ..models.head_views import read_test_settings
+
 CONTRACT = 1  # rises when a reader of the files has to change
 LICENCE = 'Apache-2.0'  # of this package, as in setup.py
 
@@ -31,6 +33,7 @@ def describe(
         dict[str, str]: JSON by name; docs/export.md explains the names.
     """
     meta, codec, norm = model.dataset_meta, model.head.decoder, model.data_preprocessor
+    settings = read_test_settings(model.test_cfg)
     names = meta['keypoint_id2name']
     facts = dict(
         contract=CONTRACT,
@@ -44,10 +47,13 @@ def describe(
         size_multiple=size_multiple,
         image_type=image_type,
         channel_order='rgb',
+        precision='float32',
         mean=norm.mean.flatten().tolist(),
         std=norm.std.flatten().tolist(),
         omega=model.head.stop_threshold,
         tau=codec.keypoint_threshold,
+        score_threshold=settings['score_threshold'],
+        snap_to_peaks=settings['snap_to_peaks'],
         max_people=max_people,
         licence=licence or LICENCE,
         version=_own_version(),

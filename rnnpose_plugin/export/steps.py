@@ -20,7 +20,7 @@ class Encode(nn.Module):
 
     def __init__(self, model: BaseModel) -> None:
         super().__init__()
-        self.encoder, self.decoder = ImageEncoder(model), PersonDecoder(model.head)
+        self.encoder, self.decoder = ImageEncoder(model), PersonDecoder(model)
         second_lstm = self.decoder.second_lstm
         if self.decoder.refines_afterwards:
             raise ValueError(
@@ -32,17 +32,23 @@ class Encode(nn.Module):
     @property
     def names(self) -> list[str]:
         """list[str]: of what it gives."""
-        maps = ['maps_1', 'maps_2'] if self.decoder.refines_each_step else ['maps_1']
-        count = len(self.strides) - len(maps)
-        return maps + [f'{part}_{layer}' for layer in range(1, count // 2 + 1) for part in 'hc']
+        return [name for name, _ in self._parts()]
 
     @property
     def strides(self) -> list[float]:
         """list[float]: pixels of the image along one side of a cell, for each of what it gives."""
+        return [self.decoder.codec.stride * cells for _, cells in self._parts()]
+
+    def _parts(self) -> list[tuple[str, int]]:
+        """Name and cells of F along one side of a cell."""
         decoder = self.decoder
         lstms = [decoder.first_lstm, decoder.second_lstm] if decoder.refines_each_step else [decoder.first_lstm]
-        layers = [stride for lstm in lstms for stride in lstm.lstm.strides]
-        return [decoder.codec.stride * stride for stride in [1] * len(lstms) + [s for s in layers for _ in 'hc']]
+        maps = [(f'maps_{number}', 1) for number, _ in enumerate(lstms, start=1)]
+        layers = [cells for lstm in lstms for cells in lstm.lstm.strides]
+        states = [(f'{part}_{layer}', cells) for layer, cells in enumerate(layers, start=1) for part in 'hc']
+        if decoder.claims:
+            states.insert(2 * len(decoder.first_lstm.lstm.layers), ('claimed', 1))
+        return maps + [('maps_peaks', 1)] * decoder.snaps + states
 
     def forward(self, image: Tensor) -> Tensors:
         """Features, normalised and convolved.
@@ -51,10 +57,12 @@ class Encode(nn.Module):
             image (Tensor): (B, 3, h, w) in RGB, 0 to 255, uint8 or float32.
 
         Returns:
-            tuple[Tensor, ...]: see :meth:`PersonDecoder.start`, in one row.
+            tuple[Tensor, ...]: see :meth:`PersonDecoder.start`, in one row, the backbone's peaks behind the
+            static maps.
         """
-        maps, states = self.decoder.start(self.encoder(image))
-        return (*maps, *states)
+        features, *peaks = self.encoder(image)
+        maps, states = self.decoder.start(features)
+        return (*maps, *peaks, *states)
 
 
 class Step(nn.Module):
@@ -67,7 +75,8 @@ class Step(nn.Module):
     def __init__(self, decoder: PersonDecoder) -> None:
         super().__init__()
         self.decoder = decoder
-        self.num_maps = 2 if decoder.refines_each_step else 1
+        self.static = 2 if decoder.refines_each_step else 1
+        self.num_maps = self.static + decoder.snaps
 
     def forward(self, number: Tensor, *encoded: Tensor) -> Tensors:
         """One person.
@@ -82,5 +91,5 @@ class Step(nn.Module):
         """
         maps, states = encoded[: self.num_maps], encoded[self.num_maps :]
         heatmaps, probabilities, states = self.decoder.step(number, maps, states)
-        keypoints, scores = self.decoder.codec.locate(heatmaps.float(), probabilities)
+        keypoints, scores = self.decoder.locate(heatmaps, probabilities, *maps[self.static :])
         return (keypoints, scores, probabilities, *states)

@@ -28,7 +28,7 @@ class UnrolledPose(nn.Module):
         most = model.head.max_instances
         if not 1 <= steps <= most:
             raise ValueError(f'--steps {steps}: use 1 to {most}, the max_instances of the head.')
-        self.encoder, self.decoder = ImageEncoder(model), PersonDecoder(model.head)
+        self.encoder, self.decoder = ImageEncoder(model), PersonDecoder(model)
         self.steps = steps
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -42,7 +42,7 @@ class UnrolledPose(nn.Module):
             an image's last person, and the number of people (B,) int64.
         """
         decoder = self.decoder
-        features = self.encoder(image)
+        features, *peaks = self.encoder(image)
         maps, states = decoder.start(features)
         found, probabilities = [], []
         for number in range(self.steps):
@@ -53,7 +53,7 @@ class UnrolledPose(nn.Module):
         present = (stops < decoder.stop_threshold).long().cumsum(dim=1) == 0
         if decoder.refines_afterwards:
             found, stops = self._refine(features, torch.stack(found, dim=1), stops, present)
-        located = [decoder.codec.locate(maps.float(), stops[:, n]) for n, maps in enumerate(found)]
+        located = [decoder.locate(maps, stops[:, n], *peaks) for n, maps in enumerate(found)]
         keypoints, scores = (torch.stack(parts, dim=1) for parts in zip(*located))
         return keep_poses(keypoints, scores, present)
 

@@ -21,7 +21,7 @@ class WholePose(nn.Module):
 
     def __init__(self, model: BaseModel) -> None:
         super().__init__()
-        self.encoder, self.decoder = ImageEncoder(model), PersonDecoder(model.head)
+        self.encoder, self.decoder = ImageEncoder(model), PersonDecoder(model)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Poses.
@@ -33,18 +33,18 @@ class WholePose(nn.Module):
             tuple[Tensor, Tensor, Tensor]: keypoints (B, T, K, 3) in pixels of the image, scores (B, T), both 0 behind
             an image's last person, and the number of people (B,) int64. T is the most people of an image.
         """
-        features = self.encoder(image)
+        encoded = self.encoder(image)
         if self.decoder.refines_afterwards:
-            keypoints, scores, present = self._two_loops(features)
+            keypoints, scores, present = self._two_loops(*encoded)
         else:
-            keypoints, scores, present = self._one_loop(features)
+            keypoints, scores, present = self._one_loop(*encoded)
         keypoints, scores, counts = keep_poses(keypoints, scores, present)
         most = counts.max().item()
         torch._check(most >= 0)
         torch._check(most <= self.decoder.max_instances)
         return keypoints[:, :most], scores[:, :most], counts
 
-    def _one_loop(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _one_loop(self, features: Tensor, *peaks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Keypoints (B, max_instances, K, 3), scores and which of them are there (B, max_instances)."""
         decoder, most = self.decoder, self.decoder.max_instances
         maps, states = decoder.start(features)
@@ -53,7 +53,7 @@ class WholePose(nn.Module):
             keypoints, scores, *states = carried
             heatmaps, probabilities, states = decoder.step(number, maps, tuple(states))
             running = running & (probabilities >= decoder.stop_threshold)
-            located, score = decoder.codec.locate(heatmaps.float(), probabilities)
+            located, score = decoder.locate(heatmaps, probabilities, *peaks)
             keypoints, scores = _write(keypoints, number, located), _write(scores, number, score)
             return (number + 1, running, count + running, keypoints, scores, *states)
 
@@ -62,7 +62,7 @@ class WholePose(nn.Module):
         count, keypoints, scores = self._loop(body, features, (keypoints, scores, *states))[:3]
         return keypoints, scores, torch.arange(most, device=count.device) < count[:, None]
 
-    def _two_loops(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _two_loops(self, features: Tensor, *peaks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """LSTM1 finds all people, then LSTM2 takes them in its order. As :meth:`_one_loop`."""
         decoder, most = self.decoder, self.decoder.max_instances
         maps, states = decoder.start(features)
@@ -79,11 +79,11 @@ class WholePose(nn.Module):
         probabilities = features.new_zeros(batch, most)
         count, heatmaps, probabilities = self._loop(find, features, (heatmaps, probabilities, *states))[:3]
         present = torch.arange(most, device=count.device) < count[:, None]
-        keypoints, scores = self._refine(features, heatmaps, probabilities, present)
+        keypoints, scores = self._refine(features, heatmaps, probabilities, present, *peaks)
         return keypoints, scores, present
 
     def _refine(
-        self, features: Tensor, heatmaps: Tensor, probabilities: Tensor, present: Tensor
+        self, features: Tensor, heatmaps: Tensor, probabilities: Tensor, present: Tensor, *peaks: Tensor
     ) -> tuple[Tensor, Tensor]:
         decoder = self.decoder
         order = decoder.order(heatmaps, probabilities, present)
@@ -96,7 +96,7 @@ class WholePose(nn.Module):
             step = order.gather(1, number.expand(order.shape[0], 1))
             given = rearrange(inputs, step).squeeze(1)
             refined, states = decoder.refine_step(number, maps, tuple(states), given)
-            located, score = decoder.codec.locate(refined.float(), probabilities.gather(1, step).squeeze(1))
+            located, score = decoder.locate(refined, probabilities.gather(1, step).squeeze(1), *peaks)
             keypoints, scores = _write(keypoints, number, located), _write(scores, number, score)
             return (number + 1, counts > number + 1, count + 1, keypoints, scores, *states)
 

@@ -5,6 +5,7 @@ from .crowd_hourglass import CrowdHourglassAENet
 from .data_preprocessor import PoseScalesPreprocessor
 from .estimator import FreezableBottomupPoseEstimator
 from .feature_norm import RunningFeatureNorm
+from .joint_estimator import JointPoseEstimator
 from .matched_loss import HungarianHeatmapLoss, StopLoss
 from .movenet import MoveNetBackbone
 from .movenet_head import MoveNetHead
@@ -16,6 +17,7 @@ __all__ = [
     'CrowdHourglassAENet',
     'FreezableBottomupPoseEstimator',
     'HungarianHeatmapLoss',
+    'JointPoseEstimator',
     'LoadableSwinTransformer',
     'MoveNetBackbone',
     'MoveNetHead',

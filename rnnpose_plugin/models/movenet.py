@@ -80,7 +80,7 @@ class MoveNetBackbone(BaseModule):
     @staticmethod
     def _position(features: Tensor) -> Tensor:
         batch, _, rows, columns = features.shape
-        half = max(rows, columns) / 2
+        half = torch.sym_max(rows, columns) / 2  # max, of an exported graph's open sizes too
         y, x = (
             (torch.arange(cells, dtype=features.dtype, device=features.device) + 0.5 - cells / 2) / half
             for cells in (rows, columns)

@@ -84,13 +84,24 @@ def find_peaks(centre: Tensor, max_people: int, min_centre: float) -> tuple[Tens
     Returns:
         tuple[Tensor, Tensor, Tensor]: height, row and column of each, the highest first.
     """
-    highest = F.max_pool2d(centre[None], PEAK_WINDOW, stride=1, padding=PEAK_WINDOW // 2)[0]
-    peaks = torch.where((centre - highest).abs() < PEAK_TOLERANCE, centre, 0).flatten()
     # Equal heights in the order of the cells, as in the graph; topk promises none.
-    heights, places = peaks.sort(descending=True, stable=True)
+    heights, places = peak_heights(centre[None])[0].sort(descending=True, stable=True)
     kept = heights[:max_people] >= min_centre
     heights, places = heights[:max_people][kept], places[:max_people][kept]
     return heights, torch.div(places, centre.shape[1], rounding_mode='floor'), places % centre.shape[1]
+
+
+def peak_heights(centre: Tensor) -> Tensor:
+    """A batch of centre maps at their peaks, 0 elsewhere.
+
+    Args:
+        centre (Tensor): (N, H, W).
+
+    Returns:
+        Tensor: (N, H W).
+    """
+    highest = F.max_pool2d(centre[:, None], PEAK_WINDOW, stride=1, padding=PEAK_WINDOW // 2)[:, 0]
+    return torch.where((centre - highest).abs() < PEAK_TOLERANCE, centre, 0).flatten(1)
 
 
 def _boxes(maps: dict[str, Tensor], cells: Tensor, rows: Tensor, columns: Tensor) -> Tensor:

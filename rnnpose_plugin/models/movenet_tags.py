@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .movenet_decoding import find_peaks
+from .movenet_decoding import peak_heights
 
 SLOPE = 6.0  # rise of a tag across the picture; AE's people are told apart by 1
 MOST_CENTRES = 20
@@ -23,8 +23,9 @@ SPREAD = (1.5, 0.1)
 NOBODY = 0.05  # weight of the cell's own slope, which is its tag far from everybody's joints
 
 
+@torch.no_grad()
 def centre_tags(maps: dict[str, Tensor]) -> Tensor:
-    """The tags of a batch.
+    """The tags of a batch. It can be exported: the number of centres is always the same, and those too low weigh 0.
 
     Args:
         maps (dict[str, Tensor]): as :meth:`MoveNet.forward` gives them, (N, channels, H, W).
@@ -32,7 +33,30 @@ def centre_tags(maps: dict[str, Tensor]) -> Tensor:
     Returns:
         Tensor: (N, 2 K, H, W), the first slope's tags of all keypoints, then the second's.
     """
-    return torch.stack([_tags({name: of_all[i] for name, of_all in maps.items()}) for i in range(len(maps['centre']))])
+    centre = maps['centre'][:, 0].float()
+    (H, W), K = centre.shape[1:], maps['heatmaps'].shape[1]
+    heights, places = peak_heights(centre).topk(MOST_CENTRES)
+    heights = torch.where(heights < LEAST_CENTRE, 0, heights)
+    rows = torch.div(places, W, rounding_mode='floor')
+    cells = torch.stack([rows, places - rows * W], dim=2).to(centre)  # (N, n, 2) y, x
+
+    def at_centres(name: str) -> Tensor:  # (N, n, channels)
+        flat = maps[name].float().flatten(2).transpose(1, 2)
+        return flat.gather(1, places[..., None].expand(-1, -1, flat.shape[2]))
+
+    about = at_centres('regression').unflatten(2, (K, 2)) + cells[:, :, None]  # (N, n, K, 2) y, x
+    sizes = at_centres('box_scale').clamp(min=1).prod(dim=2).sqrt()
+    widths = (SPREAD[0] + SPREAD[1] * sizes)[..., None, None]
+    every_row, every_column = torch.arange(H).to(centre), torch.arange(W).to(centre)
+    # exp(-(y^2 + x^2)) is a product of a column and a row, so the sum over centres is a product of matrices.
+    down, across = (
+        torch.exp(-(cell - about[..., axis, None]).square() / (2 * widths**2))
+        for axis, cell in enumerate((every_row, every_column))
+    )  # (N, n, K, H) and (N, n, K, W)
+    shares = heights * torch.cat([slopes(cells[..., 0], cells[..., 1], H, W), torch.ones_like(heights)[None]])
+    mixed = torch.einsum('sNn,NnKH,NnKW->NsKHW', shares, down, across)
+    own = slopes(every_row[:, None].expand(H, W), every_column.expand(H, W), H, W)[:, None]
+    return ((mixed[:, :2] + NOBODY * own) / (mixed[:, 2:] + NOBODY)).flatten(1, 2)
 
 
 def slopes(rows: Tensor, columns: Tensor, H: int, W: int) -> Tensor:
@@ -47,24 +71,6 @@ def slopes(rows: Tensor, columns: Tensor, H: int, W: int) -> Tensor:
     Returns:
         Tensor: (2, ...), 0 in the middle of the maps.
     """
-    side = max(H, W)
+    side = torch.sym_max(H, W)  # max, of an exported graph's open sizes too
     y, x = (rows + 0.5 - H / 2) / side, (columns + 0.5 - W / 2) / side
     return SLOPE * torch.stack([x + y / 2, y - x / 2])
-
-
-@torch.no_grad()
-def _tags(maps: dict[str, Tensor]) -> Tensor:
-    centre = maps['centre'][0].float()
-    (H, W), K = centre.shape, len(maps['heatmaps'])
-    heights, rows, columns = find_peaks(centre, MOST_CENTRES, LEAST_CENTRE)
-    cells = torch.stack([rows, columns], dim=1).to(centre)
-    about = maps['regression'][:, rows, columns].float().T.reshape(len(rows), K, 2) + cells[:, None]  # (n, K, 2) y, x
-    sizes = maps['box_scale'][:, rows, columns].float().clamp(min=1).prod(dim=0).sqrt()
-    widths = (SPREAD[0] + SPREAD[1] * sizes)[:, None, None, None]
-    every_row, every_column = torch.arange(H).to(centre), torch.arange(W).to(centre)
-    down, across = every_row - about[..., :1], every_column - about[..., 1:]
-    squares = down.square()[..., :, None] + across.square()[..., None, :]
-    weights = heights[:, None, None, None] * torch.exp(-squares / (2 * widths**2))  # (n, K, H, W)
-    own = slopes(every_row[:, None].expand(H, W), every_column.expand(H, W), H, W)
-    mixed = torch.einsum('sn,nkhw->skhw', slopes(cells[:, 0], cells[:, 1], H, W), weights)
-    return ((mixed + NOBODY * own[:, None]) / (weights.sum(dim=0) + NOBODY)).flatten(0, 1)

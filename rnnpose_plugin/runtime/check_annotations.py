@@ -201,14 +201,14 @@ def check_people(
 
 def _keypoint_array(people: list[dict], rows: list, num_keypoints: int, path: str) -> np.ndarray:
     for ann, row in zip(people, rows):
+        if isinstance(row, list):  # not numbers only, or the whole file was asked for
+            _check_numbers(ann, row, 'keypoints', path)
         length = len(row) if isinstance(row, (list, array, np.ndarray)) else 0
         if length != 3 * num_keypoints:
             refuse(
                 path, ann, f'has {length} keypoint numbers, that is {length / 3:g} keypoints, but the model has '
                 f'{num_keypoints}; use data and a model (model.head.num_keypoints) of the same number',
             )  # fmt: skip
-        if isinstance(row, list):  # not numbers only, or the whole file was asked for
-            _check_numbers(ann, row, 'keypoints', path)
     joined = b''.join(row if isinstance(row, array) else np.asarray(row, float).tobytes() for row in rows)
     values = np.frombuffer(joined).reshape(len(people), num_keypoints, 3)
     for person in np.flatnonzero(~(np.abs(values) < LARGEST).all(axis=(1, 2)))[:1]:

@@ -83,8 +83,9 @@ def check_data(cfg: Config, training: bool) -> None:
         for dataset_cfg in leaf_datasets(loader['dataset']):
             _check_dataset(dataset_cfg, model_k, training=name == 'train')
         for metric in metrics:
-            if metric.get('ann_file') and not os.path.isfile(metric['ann_file']):
-                raise FileNotFoundError(f'{name}_evaluator.ann_file {metric["ann_file"]} does not exist; correct it')
+            path = metric.get('ann_file') or ''
+            if path and '://' not in path and not os.path.isfile(path):
+                raise FileNotFoundError(f'{name}_evaluator.ann_file {path} does not exist; correct it')
 
 
 def leaf_datasets(dataset_cfg: dict) -> Iterator[dict]:
@@ -107,6 +108,8 @@ def _check_dataset(dataset_cfg: dict, model_k: int | None, training: bool) -> No
     dataset = DATASETS.build(dict(dataset_cfg, lazy_init=True, pipeline=[], _scope_='mmpose'))
     if type(dataset)._load_annotations is not BaseCocoStyleDataset._load_annotations:
         return  # MPII and a few others have a format of their own
+    if dataset_cfg.get('indices') == 0:
+        raise ValueError(f'indices=0 leaves no image of {dataset.ann_file}; give the number of images, or leave it out')
     data_k = dataset.metainfo['num_keypoints']
     converted_k = _converted_num_keypoints(dataset_cfg.get('pipeline', []), data_k)
     if model_k is not None and converted_k != model_k:

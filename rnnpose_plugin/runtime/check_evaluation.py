@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable
 from numbers import Real
-from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.logging import print_log
@@ -14,6 +12,7 @@ from mmpose.datasets.datasets.base import BaseCocoStyleDataset
 from mmpose.evaluation import metrics as mmpose_metrics
 from mmpose.registry import DATASETS, METRICS
 
+from ..datasets.keypoint_file import read_json
 from ..evaluation.truth import CATEGORY, area_of, clean_truth, has_area, is_person
 from .check_data import check_annotation_file, leaf_datasets
 
@@ -83,6 +82,10 @@ def _check_kind(metric: dict, kind: type, where: str) -> None:
 def _check_output(metric: dict, where: str) -> None:
     if metric.get('format_only') and not metric.get('outfile_prefix'):
         raise ValueError(f'{where} has format_only=True, but no outfile_prefix; give it the start of a file name')
+    if metric.get('iou_type', 'keypoints') not in ('keypoints', 'keypoints_crowd'):
+        raise ValueError(
+            f"{where} has iou_type={metric['iou_type']!r}; use 'keypoints', or 'keypoints_crowd' of CrowdPose"
+        )
 
 
 def _check_files(metric: dict, kind: type, leaves: list[dict], where: str) -> None:
@@ -95,7 +98,7 @@ def _check_files(metric: dict, kind: type, leaves: list[dict], where: str) -> No
     path = metric.get('ann_file') or datasets[0].ann_file
     if len(files) > 1 or os.path.realpath(path) not in files:
         _check_images(metric, leaves, list(files.values()), where)
-    content = json.loads(Path(path).read_text(encoding='utf-8'))
+    content = read_json(path)
     _check_crowd_index(metric, content, path, where)
     _check_areas(metric, content, path)
     part = any(leaf.get('indices') is not None or leaf.get('sample_interval', 1) != 1 for leaf in leaves)
@@ -113,7 +116,7 @@ def _check_images(metric: dict, leaves: list[dict], datasets: list[BaseCocoStyle
         )
     if not metric.get('gt_converter'):
         check_annotation_file(path, datasets[0].metainfo['num_keypoints'])
-    names = {image['id']: image.get('file_name') for image in json.loads(Path(path).read_text('utf-8'))['images']}
+    names = {image['id']: image.get('file_name') for image in read_json(path)['images']}
     for leaf in leaves:
         dataset = DATASETS.build(dict(leaf, pipeline=[], _scope_='mmpose'))
         for info in map(dataset.get_data_info, range(len(dataset))):

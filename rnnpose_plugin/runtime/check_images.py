@@ -17,7 +17,7 @@ def check_images(images: list[dict], image_dir: str | None, path: str) -> None:
 
     Args:
         images (list[dict]): Entries of an annotation file.
-        image_dir (str, optional): Their folder. Without it only the names are compared.
+        image_dir (str, optional): Their folder. Without it, or with a URL, only the names are compared.
         path (str): The annotation file, for messages.
 
     Raises:
@@ -29,7 +29,7 @@ def check_images(images: list[dict], image_dir: str | None, path: str) -> None:
         folder, name = os.path.split(os.path.join(image_dir or '', image['file_name']))
         by_folder[folder].append(name)
     _check_twice(by_folder, path)
-    if image_dir is None:
+    if image_dir is None or '://' in image_dir:
         return
     for folder, names in by_folder.items():
         _check_present(folder, names, path)
@@ -55,7 +55,9 @@ def _check_present(folder: str, names: list[str], path: str) -> None:
     if os.path.isdir(folder or '.'):
         with os.scandir(folder or '.') as entries:
             for entry in entries:
-                (files if entry.is_file() else others).add(entry.name)
+                # A link may lead to itself: then entry.is_file() raises.
+                is_file = os.path.isfile(entry.path) if entry.is_symlink() else entry.is_file()
+                (files if is_file else others).add(entry.name)
     missing = [name for name in names if name not in files]
     if not missing:
         return

@@ -6,12 +6,18 @@ import inspect
 import logging
 import math
 import multiprocessing
+import os
+import re
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from mmengine.config import Config
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 from mmpose.registry import OPTIMIZERS
+
+from .output_files import refuse_overwriting
 
 
 def _number(value: Any, least: float = -math.inf) -> bool:
@@ -30,9 +36,15 @@ def _is_level(value: Any) -> bool:
 CHECKS = (
     ('log_level', lambda value: isinstance(value, int) or _is_level(value), 'such as INFO'),
     ('randomness.seed', lambda value: value is None or (_count(value, 0) and value < 2**32), 'from 0 to 2^32 - 1'),
+    ('model.data_preprocessor.std', lambda value: value is None or np.all(np.greater(value, 0)), 'numbers above 0'),
     ('env_cfg.mp_cfg.mp_start_method', multiprocessing.get_all_start_methods().__contains__, 'such as fork'),
 )
 TRAINING_CHECKS = (
+    (
+        'model.backbone.init_cfg',
+        lambda value: value is None or isinstance(value, (dict, list, tuple)),
+        "a dict such as dict(type='Pretrained', checkpoint='a.pth')",
+    ),
     ('train_cfg.max_epochs', lambda value: _count(value, 1), 'a whole number, 1 or more'),
     ('train_cfg.max_iters', lambda value: _count(value, 1), 'a whole number, 1 or more'),
     ('optim_wrapper.optimizer.type', lambda value: not isinstance(value, str) or OPTIMIZERS.get(value), 'such as Adam'),
@@ -70,6 +82,8 @@ def check_settings(cfg: Config, training: bool) -> None:
     if training and cfg.get('val_dataloader') and _setting(cfg, 'train_cfg.val_interval')[1] == 0:
         raise ValueError('train_cfg.val_interval=0; it is 1 or more, and --no-validate leaves validation out')
     _check_saving(cfg, training)
+    if training:
+        _check_start(cfg)
 
 
 def _check_saving(cfg: Config, training: bool) -> None:
@@ -79,6 +93,30 @@ def _check_saving(cfg: Config, training: bool) -> None:
         known = {*inspect.signature(CheckpointHook).parameters, *inspect.signature(Runner.save_checkpoint).parameters}
         for name in set(given) - known - {'type', 'priority'}:
             raise ValueError(f'CheckpointHook has no argument {name!r}; check the spelling, or remove it')
+        if given.get('out_dir') and os.path.isfile(given['out_dir']):
+            raise ValueError(f'default_hooks.checkpoint.out_dir={given["out_dir"]} is a file; name a folder')
+        try:
+            str(given.get('filename_tmpl') or '{}').format(1)
+        except (LookupError, ValueError):
+            name = f'default_hooks.checkpoint.filename_tmpl={given["filename_tmpl"]}'
+            raise ValueError(f'{name} has no place for one number; use one such as epoch_{{}}.pth') from None
+
+
+def _check_start(cfg: Config) -> None:
+    """Weights to start from that a checkpoint of this run would replace; a resumed run goes on from its own."""
+    epochs, iterations = (_setting(cfg, f'train_cfg.max_{unit}')[1] for unit in ('epochs', 'iters'))
+    last, work_dir = dict(epoch=epochs or 0, iter=iterations or math.inf), str(cfg.get('work_dir') or '')
+    out_dir, save_best = (_setting(cfg, f'default_hooks.checkpoint.{name}')[1] for name in ('out_dir', 'save_best'))
+    folders = [work_dir, os.path.join(out_dir or work_dir, os.path.basename(work_dir.rstrip(os.sep)))]
+    own = []
+    for path in [path for folder in folders for path in Path(folder).glob('*.pth')]:
+        found = re.fullmatch(r'(best_.*)?(epoch|iter)_(\d+)', path.stem)
+        if found and int(found[3]) <= last[found[2]] and (save_best or not found[1]):
+            own.append(path)
+    init = _setting(cfg, 'model.backbone.init_cfg')[1] or []
+    parts = [part for part in (init if isinstance(init, (list, tuple)) else [init]) if isinstance(part, dict)]
+    read = [part.get('checkpoint') for part in parts] + [None if cfg.get('resume') else cfg.get('load_from')]
+    refuse_overwriting(own, [path for path in read if path])
 
 
 def _setting(node: Any, path: str) -> tuple[bool, Any]:

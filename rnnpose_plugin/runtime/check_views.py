@@ -1,4 +1,4 @@
-"""Check that the pipelines give what flip and multi-scale testing need; MMPose asserts it batch by batch."""
+"""Check that the pipelines give what training, flip and multi-scale testing need; else found batch by batch."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from mmcv.transforms import BaseTransform
 from mmengine.config import Config
 from mmengine.registry import Registry
 from mmpose.datasets.datasets.utils import parse_pose_metainfo
-from mmpose.datasets.transforms import BottomupResize, PackPoseInputs
+from mmpose.datasets.transforms import BottomupResize, GenerateTarget, PackPoseInputs
 from mmpose.models import BottomupPoseEstimator
 from mmpose.models.data_preprocessors import PoseDataPreprocessor
-from mmpose.registry import DATASETS, MODELS, TRANSFORMS
+from mmpose.registry import DATASETS, KEYPOINT_CODECS, MODELS, TRANSFORMS
+
+from ..codecs import InstanceHeatmap
+from ..datasets import InstanceHeatmapMask
 
 # Parts of MMPose that fail on several sizes of an image, and their replacements; PackPoseScales says how they fail.
 REPLACEMENTS = {
@@ -49,6 +52,33 @@ def check_test_time_views(cfg: Config, loaders: Iterable[str] = ('val', 'test'))
             if test_cfg.get('multiscale_test', False):
                 _check_meta_key(steps, 'aug_scales', 'multiscale_test', where)
                 _check_one_size_parts(cfg.model, steps, where)
+
+
+def check_training_maps(cfg: Config) -> None:
+    """Refuse a training pipeline whose targets, mask and head do not have the same cells.
+
+    Args:
+        cfg (Config): The config.
+
+    Raises:
+        ValueError: for the first pair that differs.
+    """
+    decoder = (cfg.model.get('head') or {}).get('decoder') or {}
+    loader = cfg.get('train_dataloader')
+    for _, _, steps in paths_to_model(loader['dataset']) if loader else ():
+        encoder = getattr(last_step(steps, GenerateTarget), 'encoder', None)
+        others = [('InstanceHeatmapMask', last_step(steps, InstanceHeatmapMask), ['heatmap_size'])]
+        if isinstance(encoder, InstanceHeatmap) and _is_kind(decoder, KEYPOINT_CODECS, InstanceHeatmap):
+            codec = KEYPOINT_CODECS.build(dict(decoder, _scope_='mmpose'))
+            others.append(('model.head.decoder', codec, ['heatmap_size', 'input_size']))
+        for name, other, sizes in others:
+            for size in sizes:
+                ours, theirs = (getattr(part, size, None) for part in (encoder, other))
+                if ours is not None and theirs is not None and tuple(ours) != tuple(theirs):
+                    raise ValueError(
+                        f'{size} is {tuple(theirs)} in {name}, but {tuple(ours)} in the encoder of GenerateTarget in '
+                        'the pipeline of train_dataloader; make them equal'
+                    )
 
 
 def paths_to_model(

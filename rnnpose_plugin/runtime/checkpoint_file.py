@@ -64,6 +64,9 @@ def check_output_file(option: str, path: str, suffix: str, sources: list[str]) -
         raise ValueError(f'{option} {path} has to end in {suffix}')
     if os.path.isdir(path):
         raise ValueError(f'{option} {path} is a folder; name a file to write')
+    parent = next(parent for parent in Path(path).absolute().parents if parent.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise ValueError(f'{option} {path} cannot be written: {parent} is no folder, or protected; name another')
     refuse_overwriting([path, f'{path}{UNFINISHED}'], sources)
 
 

@@ -11,7 +11,7 @@ from .check_data import check_data
 from .check_engine import check_engine
 from .check_evaluation import check_evaluation
 from .check_settings import check_settings
-from .check_views import check_test_time_views
+from .check_views import check_test_time_views, check_training_maps
 
 
 def check_run(cfg: Config, training: bool) -> None:
@@ -42,5 +42,7 @@ def check_config(cfg: Config, training: bool) -> None:
         FileNotFoundError: for an annotation file or an image that does not exist.
     """
     check_test_time_views(cfg, ('val',) if training else ('test',))
+    if training:
+        check_training_maps(cfg)
     check_data(cfg, training)
     check_evaluation(cfg, training)

@@ -278,7 +278,7 @@ def _check_start(cfg: Config) -> None:
 def _pretrained_backbone(cfg: Config) -> list[dict]:
     init_cfg = cfg.model.get('backbone', {}).get('init_cfg') or []
     parts = init_cfg if isinstance(init_cfg, (list, tuple)) else [init_cfg]
-    return [part for part in parts if part.get('checkpoint')]
+    return [part for part in parts if isinstance(part, dict) and part.get('checkpoint')]
 
 
 def _annotation_files(node: Any, root: str = '') -> list[str]:

@@ -34,6 +34,10 @@ class OptionAction(DictAction):
                 options[key.strip()] = parse_value(text)
             except AssertionError:
                 parser.error(f'{option_string} {value}: a bracket is not closed')
+        for key in options:
+            whole = [other for other in options if key.startswith(f'{other}.')]
+            if whole and not isinstance(options[whole[0]], (list, tuple)):
+                parser.error(f'{option_string} {key} is a part of {whole[0]}={options[whole[0]]}; give one of them')
         setattr(namespace, self.dest, options)
 
 

@@ -7,26 +7,24 @@ import math
 import os
 from pathlib import Path
 
-import cv2
 import numpy as np
 from mmengine.device import get_device
 from mmengine.structures import InstanceData
 from mmpose.apis import inference_bottomup, init_model
 from mmpose.models import BottomupPoseEstimator
-from mmpose.structures import PoseDataSample
-from mmpose.visualization import PoseLocalVisualizer
 
 from ..engine.checkpoint_fit_hook import refuse_misfit
 from ..shipped import find_shipped
 from .checkpoint_file import check_checkpoint_file, whole_file
 from .launch import read_config
 from .output_files import refuse_overwriting
+from .prediction_drawing import DRAWN, Drawing
 from .prediction_inputs import Images, Video, find_inputs
-from .progress import track
+from .progress import track as progress_of
 from .restricted_load import read_checkpoint
+from .tracking import Tracker
 
 FILES = ('results.json', 'by_image.json', 'images.json')
-DRAWN = 'drawn'
 
 
 def predict(
@@ -37,8 +35,9 @@ def predict(
     score_threshold: float = 0.0,
     draw: bool = False,
     device: str | None = None,
+    track: bool = False,
 ) -> dict[str, int]:
-    """Predict the people of images or of a video and write them below a folder.
+    """Predict the people of images, of a video or of a camera, until it is stopped, and write them below a folder.
 
     ``results.json`` holds COCO's results of all images, ``by_image.json`` the same by the image's name, with an empty
     list for an image without people, and ``images.json`` the images and the category in COCO's annotation format.
@@ -53,6 +52,7 @@ def predict(
         draw (bool): Whether to draw the people into copies of the images, or of the video, in ``drawn``. Defaults to
             False.
         device (str, optional): Where to compute. Defaults to an accelerator where there is one.
+        track (bool): Whether people of a video get a ``track_id``, and are drawn in a colour by it. Defaults to False.
 
     Returns:
         dict[str, int]: number of ``images`` and of ``people``.
@@ -64,20 +64,22 @@ def predict(
     if not math.isfinite(score_threshold):
         raise ValueError(f'--score-threshold {score_threshold} is not a number; scores are between 0 and 1')
     source = find_inputs(inputs)
+    if track and not isinstance(source, Video):
+        raise ValueError(f'--track follows people from frame to frame, but {inputs} is not a video; leave --track out')
     _check_out(source, out)
     refuse_overwriting([Path(out, name) for name in FILES], [find_shipped(config), find_shipped(checkpoint)])
     model = load_model(config, checkpoint, device)
-    drawing = _Drawing(model.dataset_meta, source, Path(out, DRAWN)) if draw else None
-    predictions = Predictions(model.dataset_meta)
+    drawing = Drawing(model.dataset_meta, source, Path(out, DRAWN)) if draw else None
+    predictions = Predictions(model.dataset_meta, Tracker(model.dataset_meta['sigmas']) if track else None)
     try:
-        for number, name, image in track(source, 'images', len(source)):
+        for number, name, image in progress_of(source, 'images'):
             if image is None:
                 continue
             (sample,) = inference_bottomup(model, image)
             people = sample.pred_instances[scores_of(sample.pred_instances) >= score_threshold]
-            predictions.add(number, name, image.shape[:2], people)
+            found = predictions.add(number, name, image.shape[:2], people)
             if drawing is not None:
-                drawing.add(name, image, people)
+                drawing.add(name, image, people, [person['track_id'] for person in found] if track else None)
     finally:
         if drawing is not None:
             drawing.close()
@@ -144,17 +146,19 @@ class Predictions:
 
     Args:
         meta (dict): metainfo of the data set.
+        tracker (Tracker, optional): Gives each person a ``track_id``. Defaults to None.
     """
 
-    def __init__(self, meta: dict) -> None:
+    def __init__(self, meta: dict, tracker: Tracker | None = None) -> None:
         names = [meta['keypoint_id2name'][k] for k in range(meta['num_keypoints'])]
         skeleton = [[a + 1, b + 1] for a, b in meta.get('skeleton_links', [])]  # COCO counts from 1
         self.category = dict(id=1, name='person', keypoints=names, skeleton=skeleton)
         self.images: list[dict] = []
         self.results: list[dict] = []
         self.by_image: dict[str, list[dict]] = {}
+        self.tracker = tracker
 
-    def add(self, number: int, name: str, size: tuple[int, int], people: InstanceData) -> None:
+    def add(self, number: int, name: str, size: tuple[int, int], people: InstanceData) -> list[dict]:
         """Add the people of an image.
 
         Args:
@@ -162,6 +166,9 @@ class Predictions:
             name (str): of the image.
             size (tuple[int, int]): height and width.
             people (InstanceData): ``keypoints`` (N, K, 2), ``keypoint_scores`` (N, K) and the scores.
+
+        Returns:
+            list[dict]: its N results.
         """
         self.images.append(dict(id=number, file_name=name, height=size[0], width=size[1]))
         joints = np.concatenate([people.keypoints, people.keypoint_scores[..., None]], axis=-1)
@@ -169,8 +176,12 @@ class Predictions:
             dict(image_id=number, category_id=1, keypoints=flat.tolist(), score=float(score))
             for flat, score in zip(joints.reshape(len(joints), 3 * joints.shape[1]).astype(float), scores_of(people))
         ]
+        if self.tracker is not None:
+            for person, track_id in zip(found, self.tracker.update(found)):
+                person['track_id'] = track_id
         self.results += found
         self.by_image[name] = found
+        return found
 
     def write(self, out: str) -> None:
         """Write the files, each under a temporary name first.
@@ -192,35 +203,3 @@ def _check_out(source: Images | Video, out: str) -> None:
     inside = [path for path in source.paths if os.path.realpath(path).startswith(below)]
     if inside:
         raise ValueError(f'the input {inside[0]} is in {below}, where drawn images are written; give another --out')
-
-
-class _Drawing:
-    """Copies of images with the people drawn in the data set's colours; those of a video become one video."""
-
-    def __init__(self, meta: dict, source: Images | Video, folder: Path) -> None:
-        self.visualizer = PoseLocalVisualizer()
-        self.visualizer.set_dataset_meta(meta)
-        self.folder, self.writer = folder, None
-        self.video = isinstance(source, Video)
-        if self.video:
-            self.path, self.fps = folder / f'{Path(source.paths[0]).stem}.mp4', source.fps
-
-    def add(self, name: str, image: np.ndarray, people: InstanceData) -> None:
-        sample = PoseDataSample(pred_instances=people)
-        rgb = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-        drawn = self.visualizer.add_datasample('', rgb, sample, draw_gt=False, draw_bbox=False)
-        drawn = cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR)
-        path = self.path if self.video else self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not self.video:
-            if not cv2.imwrite(str(path), drawn):
-                raise OSError(f'the drawn image {path} could not be written; is there space left?')
-            return
-        if self.writer is None:
-            size = (drawn.shape[1], drawn.shape[0])
-            self.writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'mp4v'), self.fps, size)
-        self.writer.write(drawn)
-
-    def close(self) -> None:
-        if self.writer is not None:
-            self.writer.release()

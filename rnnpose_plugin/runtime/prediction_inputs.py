@@ -1,12 +1,14 @@
-"""What a prediction reads: an image, a folder, a glob pattern or a video."""
+"""What a prediction reads: an image, a folder, a glob pattern, a video or a camera."""
 
 from __future__ import annotations
 
 import glob
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import cv2
 import mmcv
 import numpy as np
 from torchvision.datasets.folder import IMG_EXTENSIONS
@@ -55,7 +57,7 @@ class Video:
     """
 
     def __init__(self, path: str) -> None:
-        self.paths = [path]
+        self.paths, self.name = [path], os.path.basename(path)
         self.reader = mmcv.VideoReader(path)
         first = self.reader.read() if self.reader.opened else None
         if first is None:
@@ -70,7 +72,42 @@ class Video:
     def __iter__(self) -> Iterator[tuple[int, str, np.ndarray | None]]:
         """Number, name such as ``video.mp4#1`` and the frame (h, w, 3) uint8 BGR."""
         for number, frame in enumerate(self.reader, start=1):
-            yield number, f'{os.path.basename(self.paths[0])}#{number}', frame
+            yield number, f'{self.name}#{number}', frame
+
+
+class Camera(Video):
+    """The frames of a camera, until it is stopped or gives none.
+
+    Args:
+        number (int): Of the device, from 0.
+
+    Raises:
+        ValueError: if it gives no frame.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.paths, self.name, self.unreadable = [], f'camera{number}', []
+        level = cv2.setLogLevel(0)  # OpenCV reports in several lines what is said below
+        self.reader = cv2.VideoCapture(number)
+        cv2.setLogLevel(level)
+        if not self.reader.read()[0]:
+            raise ValueError(
+                f'camera {number} gives no frame; connect it, close other programs that use it, or give another number'
+            )
+        fps = self.reader.get(cv2.CAP_PROP_FPS)
+        self.fps = fps if 0 < fps < 1000 else 25.0
+
+    def __len__(self) -> int:
+        """0, unknown."""
+        return 0
+
+    def __iter__(self) -> Iterator[tuple[int, str, np.ndarray | None]]:
+        """Number, name such as ``camera0#1`` and the frame (h, w, 3) uint8 BGR."""
+        for number in itertools.count(1):
+            read, frame = self.reader.read()
+            if not read:
+                return
+            yield number, f'{self.name}#{number}', frame
 
 
 def find_inputs(name: str) -> Images | Video:
@@ -78,19 +115,21 @@ def find_inputs(name: str) -> Images | Video:
 
     Args:
         name (str): An image, a video, a folder, whose images are taken in the order of their names, without
-            subfolders, or a glob pattern, ``**`` for all subfolders.
+            subfolders, a glob pattern, ``**`` for all subfolders, or the number of a camera, from 0.
 
     Returns:
         Images | Video: at least one image, or a video with at least one frame.
 
     Raises:
         FileNotFoundError: if there is no such file, or no image among them.
-        ValueError: if a file is neither an image nor a video.
+        ValueError: if a file is neither an image nor a video, or a camera gives no frame.
     """
     if os.path.isfile(name):
         return Images([name]) if is_image(name) else Video(name)
     if os.path.isdir(name):
         found, where = [entry.path for entry in os.scandir(name) if entry.is_file()], f'the folder {name} has'
+    elif name.isdecimal():
+        return Camera(int(name))
     elif glob.has_magic(name):
         found, where = glob.glob(name, recursive=True), f'the pattern {name!r} matches'
     else:

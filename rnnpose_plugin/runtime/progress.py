@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from operator import length_hint
 from typing import TypeVar
 
 from rich.console import Console
@@ -20,19 +21,20 @@ def track(items: Iterable[Item], description: str, total: int | None = None) -> 
     Args:
         items (Iterable): Any iterable.
         description (str): At the start of each line, such as ``'images'``.
-        total (int, optional): number of items. Defaults to None, ``len(items)``.
+        total (int, optional): number of items. Defaults to None, ``len(items)``; without one, or with 0, there are no
+            lines.
 
     Yields:
         Item: each of ``items``.
     """
-    total = len(items) if total is None else total
+    total = length_hint(items) if total is None else total
     if sys.stderr.isatty():
-        yield from rich_track(items, description, total, console=Console(stderr=True))
+        yield from rich_track(items, description, total or None, console=Console(stderr=True))
         return
     begin, lines_printed = time.time(), 0
     for done, item in enumerate(items, start=1):
         yield item
-        if done * LINES // total > lines_printed:
+        if total and done * LINES // total > lines_printed:
             lines_printed = done * LINES // total
             elapsed = time.time() - begin
             left = elapsed / done * (total - done)

@@ -14,6 +14,7 @@ matplotlib.use('Agg')
 from matplotlib import pyplot as plt  # noqa: E402
 from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: E402
 
+from ..runtime.output_files import refuse_overwriting  # noqa: E402
 from .image_steps import DecodedImage  # noqa: E402
 
 COLOURS = plt.get_cmap('tab10').colors
@@ -35,8 +36,7 @@ def check_sheet_path(path: str, sources: Iterable[str]) -> None:
     target = path if suffix else f'{path}.png'  # where matplotlib writes
     if os.path.isdir(target):
         raise ValueError(f'the sheet {path} is a folder; name a file in it')
-    if os.path.exists(target) and any(os.path.exists(s) and os.path.samefile(s, target) for s in sources):
-        raise ValueError(f'the sheet {path} would replace a file that it is drawn from; give it another name')
+    refuse_overwriting([target], sources)
 
 
 def draw_step_sheet(images: Sequence[DecodedImage], path: str, max_steps: int = 5) -> None:

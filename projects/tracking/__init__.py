@@ -1,0 +1,1 @@
+"""Synthetic videos with known identities, and how well ids of predicted people follow them."""

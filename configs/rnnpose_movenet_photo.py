@@ -32,7 +32,7 @@ model = dict(
         stop_loss=dict(type='StopLoss', loss_weight=10),
         decoder=codec,
     ),
-    test_cfg=dict(flip_test=False, multiscale_test=False, ae_refinement=False, snap_to_peaks=True, score_threshold=0.2),
+    test_cfg=dict(flip_test=True, multiscale_test=False, ae_refinement=False, snap_to_peaks=True, score_threshold=0.2),
 )
 
 # The second of two stages: mostly photographs as they are, on what rnnpose_movenet_photo_crops.py learned.

@@ -38,7 +38,9 @@ def test_two_images_of_each_split_are_tested_and_drawn(demo, tmp_path, capsys):
         (line,) = [line for line in printed if line.startswith(f'{split} ')]
         assert f'{100 * metrics["coco/AP"]:.1f}' == line.split()[1]
         assert metrics['coco/AP'] > 0
-    assert (tmp_path / 'work_dirs/demo_fast/steps.png').stat().st_size > 10_000
+    for sheet in ('steps', 'photographs'):
+        assert (tmp_path / f'work_dirs/demo_fast/{sheet}.png').stat().st_size > 10_000
+        assert f'work_dirs/demo_fast/{sheet}.png' in printed[-1]
 
 
 def test_a_damaged_model_is_reported_at_once(demo, tmp_path, capsys):

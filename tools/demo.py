@@ -1,6 +1,7 @@
 """Train and test on synthetic crowds: data, AE network, recurrent decoder, table of results, sheet of decoding steps.
 
-With ``--fast`` nothing is trained: the model of ``model_zoo`` is tested on the first images of CrowdBench.
+With ``--fast`` nothing is trained: the models of ``model_zoo`` are used. The one for photographs is drawn on two images
+that it never saw, the one for crowds is tested on the first images of CrowdBench.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # projects/ is 
 import rnnpose_plugin  # noqa: F401  (first, as it names a library that does not load)
 from projects.crowdbench.job import FOLDER, RNN, SPLITS, last_checkpoint, shared_stages
 from projects.crowdbench.synthetic_crowd import CROWDBENCH, write_crowd
+from projects.photographs.sample_images import LICENCE, write_samples
 from projects.stages import Stage, resumable, run_stages
 from rnnpose_plugin.runtime.checkpoint_file import check_checkpoint_file
 from rnnpose_plugin.runtime.errors import one_sentence_errors
@@ -31,6 +33,7 @@ IMAGES = [f'data/crowd/occluded/00000{i}.png' for i in (1, 2, 3, 4)] + ['data/cr
 
 FAST_FOLDER, FAST_DATA, FAST_COUNT = 'work_dirs/demo_fast', 'data/crowdbench_slice', 40
 SHIPPED, SHIPPED_CONFIG = 'model_zoo/rnnpose_full_crowdbench.pth', 'configs/rnnpose_full_crowdbench.py'
+PHOTO, PHOTO_CONFIG = 'model_zoo/rnnpose_movenet_photo.pth', 'configs/rnnpose_movenet_photo.py'
 FAST_SPLITS = ('plain', 'occluded', 'crowded')
 FAST_IMAGES = ('occluded/000001', 'occluded/000002', 'crowded/000001', 'plain/000001')
 
@@ -53,10 +56,18 @@ def stages() -> list[Stage]:
 
 
 def run_fast() -> None:
-    """Test the shipped model on slices of CrowdBench's test splits, in one process, as each start takes seconds."""
+    """Draw the model for photographs, then test the one for crowds, in one process, as each start takes seconds."""
     check_checkpoint_file(SHIPPED)
+    check_checkpoint_file(PHOTO)
+    print(f'drawing {PHOTO} on two images ({LICENCE})', flush=True)
+    decoded = decode_images(PHOTO_CONFIG, PHOTO, write_samples(f'{FAST_FOLDER}/photographs'))
+    draw_step_sheet(decoded, f'{FAST_FOLDER}/photographs.png')
+    test_fast()
+
+
+def test_fast() -> None:
+    """Slices of CrowdBench's test splits, and the steps on some of their images."""
     write_crowd(FAST_DATA, dict.fromkeys(FAST_SPLITS, FAST_COUNT), 0, CROWDBENCH)
-    Path(FAST_FOLDER).mkdir(parents=True, exist_ok=True)
     for split in FAST_SPLITS:
         log = Path(FAST_FOLDER, f'{split}.log')
         print(f'testing {SHIPPED} on {split}, output in {log}', flush=True)
@@ -85,14 +96,15 @@ def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--fresh', action='store_true', help='repeat finished stages; --fast always does')
-    parser.add_argument('--fast', action='store_true', help='no training: test the model of model_zoo')
+    parser.add_argument('--fast', action='store_true', help='no training: the models of model_zoo')
     args = parser.parse_args()
     os.chdir(ROOT)
     folder, splits = (FAST_FOLDER, FAST_SPLITS) if args.fast else (FOLDER, SPLITS)
     with one_sentence_errors(folder):
         with resumable(folder):
             run_fast() if args.fast else run_stages(stages(), folder, args.fresh)
-        print(f'\n{table(folder, splits)}\n\nsteps of the decoder: {folder}/steps.png')
+        sheets = [f'{folder}/photographs.png'] if args.fast else []
+        print(f'\n{table(folder, splits)}\n\nsteps of the decoder: {", ".join([*sheets, f"{folder}/steps.png"])}')
 
 
 if __name__ == '__main__':

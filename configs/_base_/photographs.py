@@ -28,7 +28,7 @@ test_pipeline = [
     ),
 ]  # fmt: skip
 
-# People cut out of single_train's pictures and pasted over others.
+# People cut out of single_train's images and pasted over others.
 occlusion = dict(
     type='CopyPasteOcclusion',
     annotations=f'{data_root}annotations/singles_train.json',

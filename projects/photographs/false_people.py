@@ -15,12 +15,12 @@ THRESHOLDS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 
 
 def highest_scores(config: str, checkpoint: str, paths: list[Path]) -> np.ndarray:
-    """The surest person of each picture.
+    """The surest person of each image.
 
     Args:
         config (str): path of the config.
         checkpoint (str): path of its weights.
-        paths (list[Path]): pictures.
+        paths (list[Path]): images.
 
     Returns:
         np.ndarray: the best score of each image, 0 without detections.

@@ -1,4 +1,4 @@
-"""Several photographs side by side in one: more people a picture than the small sets have."""
+"""Several photographs side by side in one: more people per image than the small sets have."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import numpy as np
 
 SIDE = 352  # pixels; training looks at 256
 GRIDS = ((1, 2), (2, 1), (1, 3), (3, 1), (2, 2), (2, 2), (2, 3), (3, 2))
-LEAST_JOINTS = 3  # whoever has fewer left in a tile is not supervised
-ZOOM = (0.9, 1.6)  # over the size at which the picture just covers its tile
+LEAST_JOINTS = 3  # a person with fewer left in a tile is not supervised
+ZOOM = (0.9, 1.6)  # over the size at which the image just covers its tile
 
 
 def cut_lines(parts: int, random: np.random.RandomState) -> list[int]:
@@ -37,18 +37,18 @@ def tile(
         random (np.random.RandomState): where chance comes from.
 
     Returns:
-        tuple[np.ndarray, list[dict]]: the tile, and its people in the tile's pixels; whoever is cut off wholly is left
+        tuple[np.ndarray, list[dict]]: the tile, and its people in the tile's pixels; those cut off wholly are left
         out.
     """
     labelled = [person for person in people if person['num_keypoints'] > 0]
     x, y, w, h = labelled[random.randint(len(labelled))]['bbox']
     height, width = image.shape[:2]
     scale = max(size[0] / width, size[1] / height) * random.uniform(*ZOOM)
-    # Somebody small is brought closer, but not beyond what resampling bears.
+    # A small person is brought closer, but not beyond what resampling bears.
     scale = max(scale, min(0.55 * min(size) / max(w, h, 1), 2.0, 3 * scale))
     jitter = random.uniform(-0.15, 0.15, 2) * size
     offset = np.array(size) / 2 + jitter - scale * np.array([x + w / 2, y + h / 2])
-    # The tile shows the picture only, as far as that covers it.
+    # The tile shows the image only, as far as that covers it.
     least = np.array(size) - scale * np.array([width, height])
     offset = np.where(least <= 0, np.clip(offset, least, 0), least / 2)
     matrix = np.array([[scale, 0, offset[0] + 0.5 * scale - 0.5], [0, scale, offset[1] + 0.5 * scale - 0.5]])
@@ -59,17 +59,17 @@ def tile(
 
 
 def move(person: dict, scale: float, offset: np.ndarray, size: tuple[int, int]) -> dict | None:
-    """Somebody in the pixels of a tile.
+    """A person in the pixels of a tile.
 
     Args:
         person (dict): COCO annotation.
-        scale (float): of the picture.
+        scale (float): of the image.
         offset (np.ndarray): (2,) pixels of the tile, edge coordinates.
         size (tuple[int, int]): width and height of the tile, pixels.
 
     Returns:
-        dict, optional: a new annotation with its box as its segmentation, a crowd region for whoever shows too few
-        joints; None for whoever is outside.
+        dict, optional: a new annotation with its box as its segmentation, a crowd region for a person with too few
+        joints; None for a person outside.
     """
     joints = np.array(person['keypoints'], float).reshape(-1, 3)
     joints[:, :2] = scale * (joints[:, :2] + 0.5) + offset - 0.5
@@ -97,7 +97,7 @@ def make_mosaic(sources: list, read, random: np.random.RandomState) -> tuple[np.
     """One mosaic.
 
     Args:
-        sources (list): pictures, each a path and COCO annotations.
+        sources (list): images, each a path and COCO annotations.
         read (Callable): reads a path as (h, w, 3) uint8 BGR.
         random (np.random.RandomState): where chance comes from.
 
@@ -106,18 +106,18 @@ def make_mosaic(sources: list, read, random: np.random.RandomState) -> tuple[np.
     """
     rows, columns = GRIDS[random.randint(len(GRIDS))]
     across, down = cut_lines(columns, random), cut_lines(rows, random)
-    canvas, everybody = np.zeros((SIDE, SIDE, 3), np.uint8), []
+    canvas, everyone = np.zeros((SIDE, SIDE, 3), np.uint8), []
     for top, bottom in zip(down, down[1:]):
         for left, right in zip(across, across[1:]):
             path, people = sources[random.randint(len(sources))]
             pixels, moved = tile(read(path), people, (right - left, bottom - top), random)
             canvas[top:bottom, left:right] = pixels
-            everybody += [shift(person, left, top) for person in moved]
-    return canvas, everybody
+            everyone += [shift(person, left, top) for person in moved]
+    return canvas, everyone
 
 
 def shift(person: dict, left: int, top: int) -> dict:
-    """Somebody of a tile in the pixels of the mosaic.
+    """A person of a tile in the pixels of the mosaic.
 
     Args:
         person (dict): as :func:`move` gives it.

@@ -20,7 +20,7 @@ from .mosaic import make_mosaic
 from .singles import detect, make_single
 
 VAL_SHARE = 0.15  # of the photographs of several people
-SINGLE_VAL = 120  # pictures of single people for the composites of val
+SINGLE_VAL = 120  # images of single people for the composites of val
 COMPOSITES = 40
 
 
@@ -29,30 +29,30 @@ def read_set(path: Path, prefix: str) -> list[tuple[str, list[dict]]]:
 
     Args:
         path (Path): of the file.
-        prefix (str): put before each picture's name.
+        prefix (str): put before each image's name.
 
     Returns:
-        list[tuple[str, list[dict]]]: name and annotations of each picture with a labelled person, by id.
+        list[tuple[str, list[dict]]]: name and annotations of each image with a labelled person, by id.
     """
     content = json.loads(path.read_text())
     people = defaultdict(list)
     for person in content['annotations']:
         people[person['image_id']].append(person)
-    pictures = [(image, people[image['id']]) for image in sorted(content['images'], key=lambda image: image['id'])]
-    return [(f'{prefix}/{image["file_name"]}', found) for image, found in pictures if any(map(count_joints, found))]
+    images = [(image, people[image['id']]) for image in sorted(content['images'], key=lambda image: image['id'])]
+    return [(f'{prefix}/{image["file_name"]}', found) for image, found in images if any(map(count_joints, found))]
 
 
-def write_set(path: Path, root: Path, pictures: list[tuple[str, list[dict]]]) -> None:
+def write_set(path: Path, root: Path, images: list[tuple[str, list[dict]]]) -> None:
     """Write a COCO keypoint file with new ids.
 
     Args:
         path (Path): of the file.
-        root (Path): folder of the pictures' names.
-        pictures (list[tuple[str, list[dict]]]): name and annotations of each.
+        root (Path): folder of the images' names.
+        images (list[tuple[str, list[dict]]]): name and annotations of each.
     """
     category = dict(id=1, name='person', supercategory='person', keypoints=COCO_JOINTS, skeleton=[])
     written = dict(images=[], annotations=[], categories=[category])
-    for number, (name, people) in enumerate(pictures, start=1):
+    for number, (name, people) in enumerate(images, start=1):
         height, width = cv2.imread(str(root / name)).shape[:2]
         written['images'].append(dict(id=number, file_name=name, width=width, height=height))
         for person in people:
@@ -60,7 +60,7 @@ def write_set(path: Path, root: Path, pictures: list[tuple[str, list[dict]]]) ->
             written['annotations'].append({**person, **identity})
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(written, separators=(',', ':')))
-    print(f'{path}: {len(written["images"])} pictures, {len(written["annotations"])} annotations', flush=True)
+    print(f'{path}: {len(written["images"])} images, {len(written["annotations"])} annotations', flush=True)
 
 
 COCO_JOINTS = ['nose'] + [
@@ -70,19 +70,19 @@ COCO_JOINTS = ['nose'] + [
 ]  # fmt: skip
 
 
-def split(pictures: list, share: float, random: np.random.RandomState) -> tuple[list, list]:
+def split(images: list, share: float, random: np.random.RandomState) -> tuple[list, list]:
     """Train and val part.
 
     Args:
-        pictures (list): anything.
+        images (list): anything.
         share (float): of val.
         random (np.random.RandomState): where chance comes from.
 
     Returns:
         tuple[list, list]: train, val, both in their old order.
     """
-    chosen = set(random.permutation(len(pictures))[: round(share * len(pictures))].tolist())
-    return [p for i, p in enumerate(pictures) if i not in chosen], [pictures[i] for i in sorted(chosen)]
+    chosen = set(random.permutation(len(images))[: round(share * len(images))].tolist())
+    return [p for i, p in enumerate(images) if i not in chosen], [images[i] for i in sorted(chosen)]
 
 
 def load_network(path: str) -> MoveNet:
@@ -100,25 +100,25 @@ def load_network(path: str) -> MoveNet:
     return network.eval()
 
 
-def prepare_singles(network: MoveNet, root: Path, pictures: list, masks: int) -> list[tuple[str, list[dict]]]:
-    """Every picture of a single person that is kept.
+def prepare_singles(network: MoveNet, root: Path, images: list, masks: int) -> list[tuple[str, list[dict]]]:
+    """Every image of a single person that is kept.
 
     Args:
         network (MoveNet): with its weights.
-        root (Path): folder of the pictures' names.
-        pictures (list): names and annotations.
-        masks (int): so many pictures, from the first on, get masks.
+        root (Path): folder of the images' names.
+        images (list): names and annotations.
+        masks (int): so many images, from the first on, get masks.
 
     Returns:
         list[tuple[str, list[dict]]]: names and annotations.
     """
     kept = []
-    for number, (name, people) in enumerate(pictures):
+    for number, (name, people) in enumerate(images):
         image = cv2.imread(str(root / name))
         done = make_single(detect(network, image), image, people[0], number < masks)
         kept += [] if done is None else [(name, done)]
         if number % 100 == 0:
-            print(f'{number} of {len(pictures)} single people', file=sys.stderr, flush=True)
+            print(f'{number} of {len(images)} single people', file=sys.stderr, flush=True)
     return kept
 
 
@@ -126,7 +126,7 @@ def prepare_mosaics(root: Path, singles: list, groups: list, count: int, seed: i
     """Mosaics, written to images/mosaic.
 
     Args:
-        root (Path): folder of the pictures' names.
+        root (Path): folder of the images' names.
         singles (list): names and annotations; three of four tiles.
         groups (list): likewise; the others.
         count (int): number of mosaics.
@@ -153,7 +153,7 @@ def parse_args() -> argparse.Namespace:
         parser.add_argument(f'--{name}', type=Path, required=True, help=f'folder of {name}')
     parser.add_argument('--movenet', required=True, help='weights that tools/convert_checkpoint.py wrote')
     parser.add_argument('--out', type=Path, default=Path('data/photographs'), help='default: %(default)s')
-    parser.add_argument('--singles', type=int, default=4000, help='pictures of single people (default: %(default)s)')
+    parser.add_argument('--singles', type=int, default=4000, help='images of single people (default: %(default)s)')
     parser.add_argument('--masks', type=int, default=2500, help='of them cut out (default: %(default)s)')
     parser.add_argument('--mosaics', type=int, default=4000, help='default: %(default)s')
     parser.add_argument('--seed', type=int, default=0, help='default: %(default)s')

@@ -1,6 +1,6 @@
 """Leeds Sports Pose Extended made ready: bystanders found, faces added, people cut out.
 
-Each of its pictures has one labelled person with 12 of COCO's joints and no face. MoveNet's own detections say who else
+Each of its images has one labelled person with 12 of COCO's joints and no face. MoveNet's own detections say who else
 is there: their boxes become regions that are not supervised. Its detection of the labelled person gives the face.
 """
 
@@ -17,7 +17,7 @@ from rnnpose_plugin.models.movenet_network import MoveNet
 from .cutout import cut_out, person_size
 
 INPUT = 256  # pixels, the longer side as the network sees it
-SEEN = 0.12  # score from which a detection is somebody
+SEEN = 0.12  # score from which a detection is a person
 SURE_JOINT = 0.3
 SAME = 0.18  # mean distance of the joints over the person's size, up to which a detection is the labelled person
 GROWN = 0.1  # a bystander's box grows by this share on each side
@@ -25,7 +25,7 @@ FACE = slice(0, 5)
 
 
 def detect(network: MoveNet, image: np.ndarray) -> FoundPeople:
-    """MoveNet's people, in pixels of the picture.
+    """MoveNet's people, in pixels of the image.
 
     Args:
         network (MoveNet): with its weights.
@@ -47,7 +47,7 @@ def detect(network: MoveNet, image: np.ndarray) -> FoundPeople:
 
 
 def make_single(found: FoundPeople, image: np.ndarray, person: dict, with_mask: bool) -> list[dict] | None:
-    """Annotations of one picture.
+    """Annotations of one image.
 
     Args:
         found (FoundPeople): from :func:`detect`.
@@ -56,8 +56,8 @@ def make_single(found: FoundPeople, image: np.ndarray, person: dict, with_mask: 
         with_mask (bool): whether they are cut out.
 
     Returns:
-        list[dict], optional: annotations without ids, the person first; None for a picture that is left out, because
-        the person is not detected, or a detection may be the labelled person or somebody else.
+        list[dict], optional: annotations without ids, the person first; None for an image that is left out, because
+        the person is not detected, or a detection may be the labelled person or another one.
     """
     joints = np.array(person['keypoints'], float).reshape(-1, 3)
     size = person_size(joints)

@@ -1,4 +1,4 @@
-"""AP with bootstrap intervals of several models on the same pictures, from what tools/test.py --dump wrote.
+"""AP with bootstrap intervals of several models on the same images, from what tools/test.py --dump wrote.
 
 python -m projects.photographs.table ANNOTATIONS.json NAME=DUMP.pkl [NAME=DUMP.pkl ...] [--min-score 0.3]
 
@@ -28,7 +28,7 @@ def results_of(dump: list[dict], min_score: float) -> list[dict]:
 
     Args:
         dump (list[dict]): data samples of tools/test.py --dump.
-        min_score (float): whoever has a lower score is left out.
+        min_score (float): people with a lower score are left out.
 
     Returns:
         list[dict]: one entry for each person found.
@@ -44,12 +44,12 @@ def results_of(dump: list[dict], min_score: float) -> list[dict]:
 
 
 class Evaluation:
-    """One model's matches with the truth, from which AP of any draw of pictures can be had.
+    """One model's matches with the truth, from which AP of any draw of images can be had.
 
     Args:
         coco (COCO): of the annotations.
         results (list[dict]): from :func:`results_of`.
-        image_ids (list[int]): pictures, in the order of draws.
+        image_ids (list[int]): images, in the order of draws.
     """
 
     def __init__(self, coco: COCO, results: list[dict], image_ids: list[int]) -> None:
@@ -60,13 +60,13 @@ class Evaluation:
             self.eval.evaluate()
         self.matches = np.empty(len(self.eval.evalImgs), object)
         self.matches[:] = self.eval.evalImgs
-        self.matches = self.matches.reshape(-1, len(image_ids))  # sizes of people x pictures
+        self.matches = self.matches.reshape(-1, len(image_ids))  # sizes of people x images
 
     def stats(self, draw: np.ndarray) -> list[float]:
         """AP and AR.
 
         Args:
-            draw (np.ndarray): indices of pictures, some of them more than once.
+            draw (np.ndarray): indices of images, some of them more than once.
 
         Returns:
             list[float]: of ``STATS``, in percent.
@@ -80,15 +80,15 @@ class Evaluation:
 
 
 def counts(coco: COCO, results: list[dict], image_ids: list[int]) -> np.ndarray:
-    """People found and true in each picture.
+    """People found and true in each image.
 
     Args:
         coco (COCO): of the annotations.
         results (list[dict]): from :func:`results_of`.
-        image_ids (list[int]): pictures.
+        image_ids (list[int]): images.
 
     Returns:
-        np.ndarray: (pictures, 2).
+        np.ndarray: (images, 2).
     """
     found, true = defaultdict(int), defaultdict(int)
     for result in results:
@@ -116,7 +116,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('annotations')
     parser.add_argument('dumps', nargs='+', metavar='NAME=DUMP.pkl')
-    parser.add_argument('--min-score', type=float, default=0.0, help='leave out who has less (default: nobody)')
+    parser.add_argument('--min-score', type=float, default=0.0, help='leave out who has less (default: leave out none)')
     parser.add_argument('--draws', type=int, default=DRAWS)
     args = parser.parse_args()
     with contextlib.redirect_stdout(io.StringIO()):

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 # Columns of heatmaps and tags among the features, there and here, and those of the first slope's tags.
 THERE, HERE = slice(0, 34), [*range(24, 41), *range(42, 59)]
 READERS = ('head.first_lstm.lstm.layers.0.gates.weight', 'head.first_lstm.context.to_values.weight')
-PICTURES = 40  # by which the features' mean and variance are measured
+IMAGES = 40  # by which the features' mean and variance are measured
 OTHERS = 0.1  # what reads other features begins this much smaller
 
 
@@ -69,7 +69,7 @@ def fit_norm(new: dict[str, Tensor], old: dict[str, Tensor], mean: Tensor, var: 
     """
     new['head.norm.running_mean'].copy_(mean)
     new['head.norm.running_var'].copy_(var)
-    new['head.norm.num_batches_tracked'].fill_(PICTURES)
+    new['head.norm.num_batches_tracked'].fill_(IMAGES)
     old_scale = old['head.norm.weight'][THERE] / old['head.norm.running_var'][THERE].sqrt()
     new['head.norm.weight'][HERE] = old_scale * var[HERE].sqrt()
     shift = old_scale * (mean[HERE] - old['head.norm.running_mean'][THERE])
@@ -77,13 +77,13 @@ def fit_norm(new: dict[str, Tensor], old: dict[str, Tensor], mean: Tensor, var: 
 
 
 @torch.no_grad()
-def measure(model: nn.Module, cfg: Config, pictures: int) -> tuple[Tensor, Tensor]:
+def measure(model: nn.Module, cfg: Config, images: int) -> tuple[Tensor, Tensor]:
     """Mean and variance of the features.
 
     Args:
         model (nn.Module): with the backbone's weights.
         cfg (Config): whose training set is looked at.
-        pictures (int): how many of them.
+        images (int): how many of them.
 
     Returns:
         tuple[Tensor, Tensor]: (C,) each.
@@ -91,7 +91,7 @@ def measure(model: nn.Module, cfg: Config, pictures: int) -> tuple[Tensor, Tenso
     dataset = DATASETS.build(cfg.train_dataloader.dataset)
     np.random.seed(0)
     features = []
-    for index in np.random.permutation(len(dataset))[:pictures]:
+    for index in np.random.permutation(len(dataset))[:images]:
         batch = model.data_preprocessor(pseudo_collate([dataset[int(index)]]))
         features.append(model.extract_feat(batch['inputs'])[0])
     var, mean = torch.var_mean(torch.cat(features), dim=(0, 2, 3), unbiased=False)
@@ -111,7 +111,7 @@ def main() -> None:
     old_features = old[READERS[1]].shape[1]
     with torch.no_grad():
         taken = fill(state, old, old_features, cfg.model.head.in_channels)
-        fit_norm(state, old, *measure(model, cfg, PICTURES))
+        fit_norm(state, old, *measure(model, cfg, IMAGES))
     torch.save(dict(state_dict=state), out)
     print(f'{out}: {len(taken)} weights of {checkpoint}')
 

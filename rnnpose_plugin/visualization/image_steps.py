@@ -19,6 +19,9 @@ from ..runtime.launch import read_config
 from ..runtime.predict import load_model
 from ..runtime.progress import track
 
+NOT_STEPS = ('flip_test', 'multiscale_test', 'snap_to_peaks', 'score_threshold')
+PERSON_TITLE = 'person {}, score {:.2f}'
+
 
 @dataclass
 class DecodedImage:
@@ -31,8 +34,9 @@ class DecodedImage:
         to_image (np.ndarray): (2, 3), the affine map from heatmap cells to pixels of the image.
         keypoints (np.ndarray): (n, K, 2), pixels of the image.
         keypoint_scores (np.ndarray): (n, K); 0 for a discarded joint.
-        probabilities (np.ndarray): (n,), p of equation 1: the step shows a person.
+        probabilities (np.ndarray): (n,), p of equation 1: the step shows a person; see ``NOT_STEPS``.
         skeleton (Sequence[tuple[int, int]]): pairs of joint indices that are connected by a line.
+        step_title (str): format of a step's number and probability.
     """
 
     title: str
@@ -43,6 +47,7 @@ class DecodedImage:
     keypoint_scores: np.ndarray
     probabilities: np.ndarray
     skeleton: Sequence[tuple[int, int]]
+    step_title: str = 'step {}, p = {:.2f}'
 
 
 def first_test_images(config: str, number: int) -> list[str]:
@@ -112,6 +117,8 @@ def _decode(model: BasePoseEstimator, codec: InstanceHeatmap, path: str) -> Deco
         keypoint_scores=poses.keypoint_scores,
         probabilities=poses.bbox_scores,
         skeleton=model.dataset_meta['skeleton_links'],
+        # With these settings the people are no longer the steps one by one, or their score is not p.
+        step_title=PERSON_TITLE if any(map(model.test_cfg.get, NOT_STEPS)) else DecodedImage.step_title,
     )
 
 

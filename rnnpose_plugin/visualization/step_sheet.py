@@ -71,7 +71,7 @@ def _draw_row(row: np.ndarray, decoded: DecodedImage, steps: int) -> None:
         axis = row[1 + step]
         axis.imshow(_overlay(decoded, step))
         _draw_pose(axis, decoded, step, 'white', 1.0)
-        axis.set_title(f'step {step + 1}, p = {decoded.probabilities[step]:.2f}', fontsize=8)
+        axis.set_title(decoded.step_title.format(step + 1, decoded.probabilities[step]), fontsize=8)
     row[-1].imshow(decoded.image)
     for person in range(len(decoded.keypoints)):
         _draw_pose(row[-1], decoded, person, COLOURS[person % len(COLOURS)], 2.0)

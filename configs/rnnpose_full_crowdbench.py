@@ -4,6 +4,7 @@ _base_ = ['rnnpose_others_crowdbench.py']
 model = dict(
     head=dict(
         denoising=dict(),
+        decoder=dict(keypoint_threshold=0.15),  # tau: the highest that costs no AP on val, tools/joint_threshold.py
         heatmap_loss=dict(reduction='sum', foreground_weight=0),
         stop_loss=dict(loss_weight=10),
     )

@@ -72,6 +72,7 @@ def test_the_config_is_that_of_the_training():
     saved = torch.load(WEIGHTS, weights_only=False, map_location='cpu')['meta']
     trained = Config.fromstring(saved['cfg'], '.py')
     now = Config.fromfile(CONFIG)
+    trained.model.head.decoder.keypoint_threshold = now.model.head.decoder.keypoint_threshold  # chosen afterwards
     parts = ('model', 'train_cfg', 'optim_wrapper', 'param_scheduler', 'custom_hooks', 'default_hooks')
     for part in (*parts, 'train_dataloader', 'test_dataloader', 'test_evaluator'):
         assert without_paths(trained[part]) == without_paths(now[part]), part

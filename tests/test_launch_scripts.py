@@ -254,3 +254,21 @@ def test_another_python_can_be_chosen(folder):
     status, out, err = run(folder, TOOLS / 'dist_train.sh', CONFIG, 2, PYTHON='/bin/echo')
     assert status == 0, err
     assert out.split()[0] == f'{TOOLS}/dist_run.py'
+
+
+def test_gpu_session_says_what_it_leaves_out(tmp_path):
+    """Without a stage it only makes its folder; the stages themselves need a GPU and minutes."""
+    environment = dict(os.environ, STAGES='none', PYTHON=sys.executable)
+    command = ['bash', str(ROOT / 'tools' / 'gpu_session.sh'), str(tmp_path / 'out')]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    stages = ('tests', 'benchmark', 'data', 'trainings')
+    assert [line.split('] ')[1] for line in done.stdout.splitlines()[:4]] == [f'{name}: left out' for name in stages]
+    assert list((tmp_path / 'out').iterdir()) == []
+
+
+def test_gpu_session_needs_a_folder(tmp_path):
+    done = subprocess.run(
+        ['bash', str(ROOT / 'tools' / 'gpu_session.sh')], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode != 0 and 'usage: tools/gpu_session.sh OUT' in done.stderr

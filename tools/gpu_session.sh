@@ -10,7 +10,8 @@
 # checkpoint of the iteration they are at. STAGES names some of the stages. TINY=1 tries every stage within minutes on
 # a CPU. The environment is that of the README; PYTHON names its interpreter (default: python3).
 set -uo pipefail
-OUT=$(realpath -m "${1:?usage: tools/gpu_session.sh OUT}")
+: "${1:?usage: tools/gpu_session.sh OUT}"
+OUT=$(realpath -m "$1")
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python3}
 STAGES=${STAGES:-tests benchmark data trainings}

@@ -83,7 +83,7 @@ def test_decoding_is_the_graphs(graph_run):
 
 
 def naive_people(maps, count):
-    """One loop after the other, for maps of numpy; the score of a cell is the highest that anybody gives it."""
+    """One loop after the other, for maps of numpy; the score of a cell is the highest that any person gives it."""
     centre = maps['centre'][0]
     H, W = centre.shape
     peaks = [
@@ -180,6 +180,9 @@ def test_the_head_wants_all_six_levels():
     feats = backbone(torch.rand(1, 3, 64, 64))
     (people,) = head.predict(feats, [None], {})
     assert people.keypoints.shape[1:] == (17, 2) and len(people.keypoints) == len(people.bbox_scores)
+    least = float(people.bbox_scores.max())
+    (surest,) = MODELS.build(dict(type='MoveNetHead', centre_threshold=0, score_threshold=least)).predict(feats, [None])
+    assert surest.bbox_scores.tolist() == [least] and len(people.bbox_scores) > 1
     with pytest.raises(ValueError, match='set levels='):
         head.predict(feats[:3], [None], {})
     with pytest.raises(ValueError, match='flip_test=True'):

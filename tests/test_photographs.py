@@ -234,7 +234,8 @@ def test_a_drawn_image_counts_as_often_as_it_is_drawn():
 
 def test_people_are_counted_above_the_least_score():
     scenes = [scene(seed) for seed in range(3)]
-    coco, dump = coco_of([true for true, _ in scenes]), as_dump(f for _, f in scenes)
+    regions = [annotation(standing()) | dict(iscrowd=1), annotation(standing()) | dict(num_keypoints=0)]  # not counted
+    coco, dump = coco_of([[*true, *regions] for true, _ in scenes]), as_dump(f for _, f in scenes)
     everyone = counts(coco, results_of(dump, 0), [1, 2, 3])
     assert everyone.tolist() == [[len(true) + 1, len(true)] for true, _ in scenes]
     surer = counts(coco, results_of(dump, 0.31), [1, 2, 3])

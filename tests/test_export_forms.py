@@ -253,7 +253,8 @@ def test_shipped_model_on_real_photographs(shipped, shipped_poser):
 
 @pytest.fixture(scope='module')
 def photo_model():
-    return load_model(str(ROOT / 'configs/rnnpose_movenet_photo.py'), str(ROOT / PHOTO_MODEL))
+    config = str(ROOT / 'configs/rnnpose_movenet_photo.py')
+    return load_model(config, str(ROOT / PHOTO_MODEL), {'model.test_cfg.flip_test': False})
 
 
 @pytest.mark.parametrize(

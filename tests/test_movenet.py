@@ -83,7 +83,7 @@ def test_decoding_is_the_graphs(graph_run):
 
 
 def naive_people(maps, count):
-    """One loop after the other, for maps of numpy; the score of a cell is the highest that anybody gives it."""
+    """One loop after the other, for maps of numpy; the score of a cell is the highest that any person gives it."""
     centre = maps['centre'][0]
     H, W = centre.shape
     peaks = [
@@ -188,6 +188,15 @@ def test_the_head_wants_all_six_levels():
         MODELS.build(dict(type='MoveNetHead', max_instances=0))
     with pytest.raises(NotImplementedError, match='train a RecurrentPoseHead'):
         head.loss(feats, [None])
+
+
+def test_the_head_leaves_out_low_scores():
+    feats = tuple(torch.from_numpy(maps)[None] for maps in random_maps(0).values())
+    head = dict(type='MoveNetHead', centre_threshold=0)
+    (people,) = MODELS.build(head).predict(feats, [None])
+    least = float(people.bbox_scores.max())
+    (surest,) = MODELS.build(dict(head, score_threshold=least)).predict(feats, [None])
+    assert surest.bbox_scores.tolist() == [least] and len(people.bbox_scores) > 1
 
 
 def write_graph(folder, network, leave_out=None, cut=0):

@@ -46,6 +46,13 @@ def test_the_nearer_of_two_peaks_is_taken():
     assert moved.tolist() == [[[18.0, 9.0]]] and heights.tolist() == [[0.5]]
 
 
+def test_a_far_peak_does_not_move_a_joint():
+    heatmaps, maps = torch.zeros(1, 1, H, W), torch.zeros(3, H, W)
+    heatmaps[0, 0, 1, 1], heatmaps[0, 0, 4, 7], maps[0, 4, 7] = 1, 0.05, 0.9
+    moved, heights = snap_to_peaks(torch.full((1, 1, 2), 5.0), heatmaps, maps, 4.0)
+    assert moved.tolist() == [[[5.0, 5.0]]] and heights.tolist() == [[0.0]]
+
+
 def test_nobody_is_nobody():
     empty, _ = snap_to_peaks(torch.zeros(0, K, 2), torch.zeros(0, K, H, W), torch.rand(3 * K, H, W), 4.0)
     assert empty.shape == (0, K, 2)

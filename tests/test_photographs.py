@@ -22,7 +22,7 @@ from rnnpose_plugin.models.movenet_decoding import FoundPeople
 
 
 def standing(x=60, y=20, height=100):
-    """Somebody seen from the front, (17, 3)."""
+    """A person seen from the front, (17, 3)."""
     places = [(0, 5), (3, 3), (-3, 3), (6, 5), (-6, 5), (14, 22), (-14, 22), (20, 40), (-20, 40), (22, 56), (-22, 56)]
     places += [(9, 55), (-9, 55), (9, 77), (-9, 77), (9, 98), (-9, 98)]
     joints = np.array([(x + a * height / 100, y + b * height / 100, 2) for a, b in places], float)
@@ -63,7 +63,7 @@ def test_joints_move_with_the_pixels(scale, offset):
         assert np.allclose(after[:2], expected if inside else 0, atol=0.051)  # rounded to tenths
 
 
-def test_who_shows_too_few_joints_becomes_a_region():
+def test_a_person_with_too_few_joints_becomes_a_region():
     joints = standing()
     rows = sorted(joints[:, 1])
     region = move(annotation(joints), 1.0, np.array([0.0, -rows[-LEAST_JOINTS] - 5]), (120, 80))
@@ -88,12 +88,16 @@ def test_mosaics_are_the_same_again_and_whole():
     people = [annotation(standing(), id=1)]
     image, _ = painted(standing())
     for seed in range(6):
-        canvas, everybody = make_mosaic([('a', people)], lambda path: image, np.random.RandomState(seed))
+        canvas, everyone = make_mosaic([('a', people)], lambda path: image, np.random.RandomState(seed))
         again, _ = make_mosaic([('a', people)], lambda path: image, np.random.RandomState(seed))
         assert canvas.shape == (SIDE, SIDE, 3) and np.array_equal(canvas, again)
-        assert 2 <= len(everybody) <= 6
-        boxes = np.array([person['bbox'] for person in everybody])
+        assert 2 <= len(everyone) <= 6
+        boxes = np.array([person['bbox'] for person in everyone])
         assert (boxes >= 0).all() and (boxes[:, :2] + boxes[:, 2:] <= SIDE + 0.1).all()
+        for person, (x, y, w, h) in zip(everyone, boxes):
+            joints = np.array(person['keypoints']).reshape(-1, 3)
+            moved = joints[joints[:, 2] > 0, :2] - [x, y]
+            assert ((moved >= -1.6) & (moved <= [w + 1.6, h + 1.6])).all()  # the box ends at joints' middles, times 3
     lines = cut_lines(3, np.random.RandomState(0))
     assert lines[0] == 0 and lines[-1] == SIDE and min(np.diff(lines)) > SIDE / 6
 
@@ -120,10 +124,10 @@ def test_single_people_get_faces_masks_and_bystanders():
     assert x < 73 and x + w > 117  # the detection's, and a tenth on each side
 
 
-def test_pictures_in_doubt_are_left_out():
+def test_images_in_doubt_are_left_out():
     joints, (image, _) = standing(x=40), painted(standing(x=40))
     assert make_single(detected(standing(x=90)), image, annotation(joints), False) is None  # not detected
-    twisted = joints[::-1].copy()  # somebody in the same place with other joints
+    twisted = joints[::-1].copy()  # another one in the same place with other joints
     assert make_single(detected(joints, twisted), image, annotation(joints), False) is None
     unsure = detected(joints, scores=0.2)
     labelled = joints.copy()
@@ -176,12 +180,12 @@ def test_the_norm_gives_what_the_old_one_gave():
         assert torch.allclose(normed(new, here), normed(old, there), atol=1e-5)
 
 
-def coco_of(people_of_pictures):
+def coco_of(people_of_images):
     annotations = []
-    for image, people in enumerate(people_of_pictures, start=1):
+    for image, people in enumerate(people_of_images, start=1):
         annotations += [dict(person, id=len(annotations) + i, image_id=image) for i, person in enumerate(people, 1)]
     coco = COCO()
-    images = [dict(id=i + 1) for i in range(len(people_of_pictures))]
+    images = [dict(id=i + 1) for i in range(len(people_of_images))]
     coco.dataset = dict(images=images, annotations=annotations, categories=[dict(id=1)])
     with contextlib.redirect_stdout(io.StringIO()):
         coco.createIndex()
@@ -189,7 +193,7 @@ def coco_of(people_of_pictures):
 
 
 def scene(seed):
-    """True people of a picture, and what was found: moved joints, one too many."""
+    """True people of an image, and what was found: moved joints, one too many."""
     random = np.random.RandomState(seed)
     true = [standing(*random.uniform(50, 300, 2), random.uniform(60, 200)) for _ in range(random.randint(1, 4))]
     found = [joints + np.array([*random.normal(0, 8, 2), 0]) for joints in true] + [standing(20, 20, 50)]
@@ -210,8 +214,8 @@ def as_dump(founds):
     ]
 
 
-def test_a_drawn_picture_counts_as_often_as_it_is_drawn():
-    """Against a file in which the picture stands as often."""
+def test_a_drawn_image_counts_as_often_as_it_is_drawn():
+    """Against a file in which the image stands as often."""
     scenes = [scene(seed) for seed in range(5)]
     draw = np.array([0, 3, 3, 1, 3])
     evaluation = Evaluation(
@@ -230,11 +234,12 @@ def test_a_drawn_picture_counts_as_often_as_it_is_drawn():
 
 def test_people_are_counted_above_the_least_score():
     scenes = [scene(seed) for seed in range(3)]
-    coco, dump = coco_of([true for true, _ in scenes]), as_dump(f for _, f in scenes)
-    everybody = counts(coco, results_of(dump, 0), [1, 2, 3])
-    assert everybody.tolist() == [[len(true) + 1, len(true)] for true, _ in scenes]
+    regions = [annotation(standing()) | dict(iscrowd=1), annotation(standing()) | dict(num_keypoints=0)]  # not counted
+    coco, dump = coco_of([[*true, *regions] for true, _ in scenes]), as_dump(f for _, f in scenes)
+    everyone = counts(coco, results_of(dump, 0), [1, 2, 3])
+    assert everyone.tolist() == [[len(true) + 1, len(true)] for true, _ in scenes]
     surer = counts(coco, results_of(dump, 0.31), [1, 2, 3])
-    assert (surer[:, 0] == everybody[:, 0] - 1).all()  # the last of each picture has 0.3
+    assert (surer[:, 0] == everyone[:, 0] - 1).all()  # the last of each image has 0.3
     assert json.dumps(results_of(dump, 0))  # plain numbers
 
 

@@ -1,4 +1,4 @@
-# Our decoder, see rnnpose_context_crowdbench.py, by the paper's recipe. Never trained on COCO here.
+# Global context and coarse middle layers, by the paper's recipe. Never trained on COCO here.
 _base_ = ['rnnpose_hg_coco.py']
 
 model = dict(head=dict(context='read', hidden_channels=(68, 128, 128, 17), layer_strides=(1, 4, 4, 1)))

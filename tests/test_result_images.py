@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import OrderedDict
 
 import cv2
 import pytest
+from mmengine.visualization import Visualizer
+from mmpose.visualization import PoseLocalVisualizer
 from rectangle_people import ROOT
 
 from projects.crowdbench.synthetic_crowd import CROWDBENCH, write_split
@@ -33,7 +36,9 @@ def test_set(tmp_path):
     return folder
 
 
-def test_each_image_has_its_own_file(test_set, tmp_path):
+def test_each_image_has_its_own_file(test_set, tmp_path, monkeypatch):
+    for kind in (Visualizer, PoseLocalVisualizer):  # MMPose's hook takes the process's last one, of another test
+        monkeypatch.setattr(kind, '_instance_dict', OrderedDict())
     args = argparse.Namespace(
         config=str(ROOT / 'configs' / 'rnnpose_context_crowdbench.py'), work_dir=str(tmp_path / 'run'), launcher='none',
         local_rank=0, checkpoint=str(ROOT / 'model_zoo' / 'rnnpose_context_crowdbench.pth'), out=None, dump=None,

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# What a few minutes of one GPU are for, in stages that each end with files: tools/gpu_session.sh OUT
+# Tests, benchmark and trainings on one GPU within a time limit, in stages that each end with files:
+# tools/gpu_session.sh OUT
 #
 #   tests       tests/test_cuda.py                                  OUT/tests.txt
 #   benchmark   tools/benchmark.py on the GPU                       OUT/benchmark/benchmark.md, OUT/benchmark.txt
-#   data        CrowdBench, drawn by all cores                      data/crowdbench
+#   data        CrowdBench's training split, if there is none       data/crowdbench
 #   trainings   AE further, the paper's decoder, ours, side by side OUT/NAME.pth (float16), OUT/NAME.log
 #
 # SECONDS_IN_ALL (default 540) is the time of all stages; trainings that are not finished then are stopped, and save a

@@ -47,7 +47,7 @@ def read_json(path: str, hook: Callable[[dict], Any] | None = None) -> Any:
     collecting = gc.isenabled()
     gc.disable()  # it would search the growing content again and again, for a third of the time
     try:
-        if '://' in path:  # a storage that MMEngine knows
+        if '://' in str(path):  # a storage that MMEngine knows
             return json.loads(fileio.get_text(path), object_hook=hook)
         with open(path, encoding='utf-8') as file:
             return json.load(file, object_hook=hook)

@@ -17,8 +17,8 @@ class ClaimingLSTM(FirstLSTM):
     """LSTM1 with K more inputs: for each keypoint the maximum over the people shown so far of their final heatmaps.
 
     The maps are clamped to [0, 1] and keep no graph: a person's heatmaps are trained by that person alone. They are
-    carried behind the layers' states, as one more pair whose second part is empty, so whoever detaches states or drops
-    finished images treats them likewise.
+    carried behind the layers' states, as one more pair whose second part is empty, so code that detaches states or
+    drops finished images treats them likewise.
 
     Args:
         feature_channels (int): C.

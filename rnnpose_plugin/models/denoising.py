@@ -1,4 +1,4 @@
-"""Plain torch: a second branch in training whose steps are told whom to show. Ours, not the paper's.
+"""Plain torch: a second branch in training whose steps are given a noised person to reproduce. Ours, not the paper's.
 
 In the paper's losses the person that a step is supervised by is found afterwards, by matching, so a blend of two people
 is pulled towards the nearer one at most. Here a step's first pass gets noised maps of one true person, who is then its
@@ -173,7 +173,7 @@ class Denoising:
         labelled = (weights > 0) & present[..., None]
         person = torch.rand(M, N, device=device).masked_fill(~present, -1).argmax(dim=1)
         other = nearest_person(keypoints, labelled, person)
-        # With nobody else ``other`` is the person itself, who has then no joint to give.
+        # Without another person ``other`` is the person itself, who has then no joint to give.
         own, others = labelled[rows, person], labelled[rows, other] & (other != person)[:, None]
         negative, may_mix = torch.rand(M, device=device) < self.negative, (own & others).sum(dim=1) >= 2
         mixed = negative & may_mix & (torch.rand(M, device=device) < (0.5 if claiming else 1))

@@ -15,6 +15,7 @@ import re
 import sys
 from contextlib import nullcontext
 from functools import wraps
+from importlib.metadata import version
 from types import ModuleType
 from typing import Any, Callable
 
@@ -92,7 +93,7 @@ def check_mmpose() -> None:
 def apply() -> None:
     """Makes MMPose importable, checkpoints loadable without running code in them, and activation checkpointing train.
 
-    A second call changes nothing. Call it before MMPose's models are imported.
+    A second call changes nothing.
     """
     from .mmengine_changes import delete_after_saving, merge_evaluators, restrict_and_complete_files
 
@@ -108,8 +109,7 @@ def apply() -> None:
 def replace_missing_mmcv_ops() -> None:
     """Lets `import mmpose.models` pass without mmcv's compiled ops; a full mmcv is not changed.
 
-    The replacement has only what MMPose imports without a guard. Any other op is missing as in mmcv-lite, so that
-    MMPose's own guards (DEKR head, PoseWarper neck, environment report) work as they do there.
+    It has only what MMPose imports without a guard; any other op is missing, for MMPose's own guards.
     """
     if 'mmcv.ops' in sys.modules or importlib.util.find_spec('mmcv._ext') is not None:
         return
@@ -123,15 +123,17 @@ def replace_missing_mmcv_ops() -> None:
 
 def replace_missing_xtcocotools() -> None:
     """Lets MMPose pass without xtcocotools, or beside numpy 2, with which its published wheel does not load."""
-    if _import_error('xtcocotools.mask') is None:
+    error = _import_error('xtcocotools.mask')
+    if error is None:
         return
+    if not _is_absence(error) and version('numpy').startswith('1.'):
+        raise _refusal([_describe('xtcocotools', error)]) from error
     import pycocotools.mask
 
     from . import coco_api
 
-    package = ModuleType('xtcocotools', 'Replacement by rnnpose_plugin: xtcocotools does not import.')
+    package = sys.modules['xtcocotools'] = ModuleType('xtcocotools', 'Replacement by rnnpose_plugin.')
     package.__path__, package.__spec__ = [], importlib.util.spec_from_loader('xtcocotools', loader=None)
-    sys.modules['xtcocotools'] = package
     for name, module in dict(coco=coco_api, cocoeval=coco_api, mask=pycocotools.mask).items():
         setattr(package, name, module)
         sys.modules[f'xtcocotools.{name}'] = module

@@ -138,7 +138,8 @@ print(json.dumps([COCO.__module__, coco_metric.COCOeval.__module__, coco_wholebo
 def test_it_is_used_where_xtcocotools_does_not_import(tmp_path):
     (tmp_path / 'xtcocotools').mkdir()
     (tmp_path / 'xtcocotools' / '__init__.py').write_text('')
-    (tmp_path / 'xtcocotools' / 'mask.py').write_text("raise ValueError('numpy.dtype size changed')")
+    absent = "raise ModuleNotFoundError('No module named xtcocotools', name='xtcocotools')"
+    (tmp_path / 'xtcocotools' / 'mask.py').write_text(absent)
     code = f'import sys; sys.path.insert(0, {str(tmp_path)!r})\n{BROKEN}'
     done = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

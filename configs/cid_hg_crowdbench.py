@@ -1,5 +1,5 @@
 # CID (Wang and Zhang, CVPR 2022) on CrowdBench: MMPose's head and losses on the network of ae_hg_crowdbench.py, as the
-# rows of docs/crowdbench.md start with it. From random weights its joints are told apart several times later.
+# rows of docs/crowdbench.md start with it. From random weights it needs more than twice the iterations.
 _base_ = ['ae_hg_crowdbench.py']
 
 cid_codec = dict(type='CenteredDecoupledHeatmap', input_size=_base_.input_size, heatmap_size=_base_.heatmap_size)

@@ -58,10 +58,10 @@ train() { # train NAME CONFIG OPTIONS...
     local common=(train_dataloader.num_workers=1 train_dataloader.persistent_workers=True
         "train_dataloader.dataset.data_root=$DATA/" "$@")
     [[ $TINY ]] && common+=(train_cfg.max_epochs=1 train_dataloader.batch_size=2)
-    limited "$(($(left) - 40))" "$PYTHON" tools/train.py "configs/$config.py" --work-dir "$OUT/work/$name" --no-validate \
+    limited "$(($(left) - 40))" "$PYTHON" tools/train.py "configs/$config.py" --work-dir "$OUT/runs/$name" --no-validate \
         --cfg-options "${common[@]}" > "$OUT/$name.log" 2>&1
-    if [[ -f "$OUT/work/$name/last_checkpoint" ]]; then
-        "$PYTHON" tools/publish.py "$(cat "$OUT/work/$name/last_checkpoint")" "$OUT/$name.pth" >> "$OUT/$name.log" 2>&1
+    if [[ -f "$OUT/runs/$name/last_checkpoint" ]]; then
+        "$PYTHON" tools/publish.py "$(cat "$OUT/runs/$name/last_checkpoint")" "$OUT/$name.pth" >> "$OUT/$name.log" 2>&1
     fi
     say "$name: $(grep -ao 'Epoch(train) *\[[0-9]*\]\[ *[0-9/]*\]' "$OUT/$name.log" | tail -n 1)"
 }

@@ -119,8 +119,8 @@ def judge_image(
     Returns:
         tuple[list[tuple[int, bool, bool]], list[float], int]: for each labelled joint of each found person its flag,
         whether it is well placed and whether it is mixed; the OKS of the covered joints of each found person with any;
-        and the number of duplicates, poses that have an OKS of 0.5 or more with a person and with nobody a higher one,
-        where that person has another pose.
+        and the number of duplicates, poses whose highest OKS with a person is 0.5 or more, where that person
+        has another pose.
     """
     if not people or not poses:
         return [], [], 0

@@ -48,7 +48,7 @@ def find_people(maps: dict[str, Tensor], max_people: int, min_centre: float = 0.
         maps (dict[str, Tensor]): as :meth:`MoveNet.forward` names them, each (channels, H, W): ``centre``,
             ``heatmaps``, ``regression``, ``offsets``, ``box_offset`` and ``box_scale``.
         max_people (int): at most so many peaks are people.
-        min_centre (float): a peak of the centre map below this is nobody. Defaults to 0, so that there are always
+        min_centre (float): a lower peak of the centre map is not a person. Defaults to 0, so that there are always
             ``max_people`` of them, as in the graph.
 
     Returns:

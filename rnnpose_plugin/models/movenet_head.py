@@ -18,10 +18,10 @@ class MoveNetHead(BaseHead):
     It takes a ``MoveNetBackbone`` with ``levels=MoveNetHead.LEVELS`` and no neck, and it cannot be trained.
 
     Args:
-        max_instances (int): most people per picture; the published graph has 6. Defaults to 30, that of the other
+        max_instances (int): most people per image; the published graph has 6. Defaults to 30, that of the other
             heads.
-        centre_threshold (float): a peak of the centre map below this is nobody, from 0 to below 1. Defaults to 0.1.
-        score_threshold (float): nobody has a score below this. Defaults to 0.
+        centre_threshold (float): a lower peak of the centre map is not a person, from 0 to below 1. Defaults to 0.1.
+        score_threshold (float): people with a lower score are left out. Defaults to 0.
         init_cfg (dict, optional): unused, as there are no weights. Defaults to None.
 
     Raises:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .movenet_decoding import peak_heights
 
-SLOPE = 6.0  # rise of a tag across the picture; AE's people are told apart by 1
+SLOPE = 6.0  # rise of a tag across the image; AE separates people by 1
 MOST_CENTRES = 20
 LEAST_CENTRE = 0.05
 # Standard deviation of where a regressed joint is taken to be, in cells: a constant and a share of the person's size.

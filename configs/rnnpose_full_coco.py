@@ -1,12 +1,11 @@
 # Our decoder, see rnnpose_full_crowdbench.py, by the paper's recipe. Never trained on COCO here.
 _base_ = ['rnnpose_context_coco.py']
 
-sigmas = [0.026] + [s for pair in (0.025, 0.035, 0.079, 0.072, 0.062, 0.107, 0.087, 0.089) for s in (pair, pair)]
 model = dict(
     head=dict(
         claimed_maps=True,
         second_lstm=dict(hidden_channels=(68, 34), others=True),
-        denoising=dict(sigmas=sigmas),
+        denoising=dict(sigmas=_base_.keypoint_sigmas),
         stop_loss=dict(loss_weight=10),  # of a sum over cells; with 1 a decoder on photographs did not learn to stop
     )
 )

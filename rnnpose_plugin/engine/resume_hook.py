@@ -94,7 +94,7 @@ def follow_settings(runner: Runner, checkpoint: dict, changes: list[str]) -> lis
 
 
 def _refuse_incomplete(runner: Runner, checkpoint: dict, source: str) -> None:
-    """Refuse a checkpoint without a part that this run needs; what CheckpointHook's settings leave out is not needed."""
+    """Refuse a checkpoint without a part that this run needs, which CheckpointHook's settings say."""
     saver = next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)
     needed = {'meta': True, 'state_dict': True, 'message_hub': True}
     needed['optimizer'] = getattr(saver, 'save_optimizer', True)

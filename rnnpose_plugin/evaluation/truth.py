@@ -71,8 +71,8 @@ def area_of(person: dict, use_area: bool = True) -> float:
 
     Args:
         person (dict): annotation with ``bbox`` and ``keypoints``.
-        use_area (bool): take ``area`` where it is a positive number (COCO ignores people of area 0). Otherwise,
-            and elsewhere, 0.53 of the box, and for a person whose box has no extent 0.53 of that of its joints.
+        use_area (bool): take ``area`` where :func:`has_area` holds. Otherwise, and elsewhere, 0.53 of the box, and for
+            a person whose box has no extent 0.53 of that of its joints.
             Defaults to True.
 
     Returns:

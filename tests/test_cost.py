@@ -2,9 +2,12 @@
 
 from collections import Counter
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
+from mmpose.registry import MODELS
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -14,6 +17,7 @@ from rnnpose_plugin.models.first_lstm import FirstLSTM
 from rnnpose_plugin.models.matched_loss import HungarianHeatmapLoss, StopLoss
 from rnnpose_plugin.models.training_sequence import SequenceRules, Targets, TrainingSequence
 
+ROOT = Path(__file__).parent.parent
 PAPER = dict(feature_channels=136, num_keypoints=17, hidden_channels=(68, 34, 17))
 CELLS = 128**2
 SMALL = dict(feature_channels=6, num_keypoints=3, hidden_channels=(8, 4))
@@ -46,6 +50,33 @@ def test_operations_of_an_image_and_of_a_person(people):
 
 def test_the_plain_step_convolves_the_features_in_every_pass():
     assert flops(PlainDecoder, 3) == 3 * (2 * (PASS + FEATURES) + STOP)
+
+
+def billions_per_person(config):
+    """Multiply-adds of one person at 128 x 128 cells by the head of a config, LSTM2 included."""
+    settings = Config.fromfile(ROOT / 'configs' / f'{config}.py').model.head
+    with torch.device('meta'), torch.no_grad():
+        head = MODELS.build(settings)
+        features = torch.empty(1, head.in_channels, 128, 128)
+        maps = torch.empty(1, 17, 128, 128)
+        started = [lstm.start(features) for lstm in (head.first_lstm, head.second_lstm) if lstm]
+        with FlopCounterMode(display=False) as counter:
+            head.first_lstm.step(*started[0], maps)
+            if head.second_lstm:
+                given = torch.empty(1, 17 * (1 + head.second_lstm.others), 128, 128)
+                head.second_lstm.run_passes(*started[1], maps, given)
+    return counter.get_total_flops() / 2e9
+
+
+def test_our_decoder_costs_less_than_the_papers_and_what_the_card_says():
+    paper, small, ours = map(
+        billions_per_person, ('rnnpose_hg_coco', 'rnnpose_hg_crowdbench', 'rnnpose_full_crowdbench')
+    )
+    assert paper == pytest.approx((2 * PASS + STOP) / 2e9)  # written out above
+    assert max(ours, billions_per_person('rnnpose_full_coco')) < paper
+    card = (ROOT / 'model_zoo' / 'README.md').read_text()
+    assert f'| {ours:.1f} billion multiply-adds per person' in card
+    assert f'(32, 24, 24), {small:.1f};' in card and f'(68, 34, 17), {paper:.1f} |' in card
 
 
 # Waiting for the device.

@@ -7,7 +7,7 @@ model = dict(
         hidden_channels=(32, 64, 64, 24),
         claimed_maps=True,
         second_lstm=dict(hidden_channels=(32, 24), others=True),
-        denoising=dict(sigmas=_base_.keypoint_sigmas),
+        denoising=dict(),
         stop_loss=dict(loss_weight=10),  # of a sum over cells; with 1 a decoder on photographs did not learn to stop
     )
 )

@@ -5,8 +5,6 @@ data_root = 'data/coco/'
 data_mode = 'bottomup'  # MMPose's Pose2DInferencer reads it here
 input_size = (512, 512)
 heatmap_size = (128, 128)
-# Of the OKS: nose, then the left and right one of eyes, ears, shoulders, elbows, wrists, hips, knees and ankles.
-keypoint_sigmas = [0.026, *[s for s in (0.025, 0.035, 0.079, 0.072, 0.062, 0.107, 0.087, 0.089) for _ in range(2)]]
 
 augmentation = [
     dict(type='LoadPoseImage'),

@@ -7,4 +7,12 @@ log_processor = dict(
         for part in ('heatmap', 'stop', 'denoising_heatmap', 'denoising_stop')
     ]
 )
-model = dict(head=dict(denoising=dict(sigmas=_base_.keypoint_sigmas)))
+# sigmas: COCO's, of the OKS by which joints are moved.
+model = dict(
+    head=dict(
+        denoising=dict(
+            sigmas=[0.026]
+            + [side for sigma in (0.025, 0.035, 0.079, 0.072, 0.062, 0.107, 0.087, 0.089) for side in (sigma, sigma)]
+        )
+    )
+)

@@ -1,10 +1,10 @@
 # Our decoder, see rnnpose_full_crowdbench.py, by the paper's recipe. Never trained on COCO here. Its layers have the
-# widths of CrowdBench: with those of rnnpose_context_coco.py a person costs twice the paper's operations.
+# widths of CrowdBench, the last K: with those of rnnpose_context_coco.py a person costs twice the paper's operations.
 _base_ = ['rnnpose_context_coco.py']
 
 model = dict(
     head=dict(
-        hidden_channels=(32, 64, 64, 24),
+        hidden_channels=(32, 64, 64, 17),
         claimed_maps=True,
         second_lstm=dict(hidden_channels=(32, 24), others=True),
         denoising=dict(),

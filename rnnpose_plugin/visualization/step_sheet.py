@@ -75,7 +75,8 @@ def _draw_row(row: np.ndarray, decoded: DecodedImage, steps: int) -> None:
     row[-1].imshow(decoded.image)
     for person in range(len(decoded.keypoints)):
         _draw_pose(row[-1], decoded, person, COLOURS[person % len(COLOURS)], 2.0)
-    row[-1].set_title(f'{len(decoded.keypoints)} people', fontsize=8)
+    number = len(decoded.keypoints)
+    row[-1].set_title(f'{number} {"person" if number == 1 else "people"}', fontsize=8)
     for axis in row:
         axis.set_xlim(-0.5, decoded.image.shape[1] - 0.5)
         axis.set_ylim(decoded.image.shape[0] - 0.5, -0.5)

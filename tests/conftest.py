@@ -1,5 +1,6 @@
 """Importing the package registers everything, whichever test file runs alone."""
 
+import gc
 import os
 import signal
 
@@ -13,6 +14,9 @@ import rnnpose_plugin  # noqa: F401
 # The tests' tensors are small; on a busy machine threads that wait for each other cost far more than they bring.
 torch.set_num_threads(1)
 os.environ['OMP_NUM_THREADS'] = '1'  # of the commands that tests start
+
+# MMEngine collects garbage whenever it builds a data set; without this a collection looks at all that the imports made.
+gc.freeze()
 
 # A shell without job control starts background jobs with SIGINT ignored, nohup with SIGHUP; tests that send them, and
 # the commands they start, need the default.

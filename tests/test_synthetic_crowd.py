@@ -427,6 +427,8 @@ def test_bad_requests_are_refused():
     huge = CrowdSettings(min_people=40, max_people=40, min_height=2, max_height=2, min_labelled_joints=17)
     with pytest.raises(RuntimeError, match='40 people did not fit in 40 attempts: lower max_people 40'):
         draw_image(0, 'plain', 0, huge)
+    with pytest.raises(ValueError, match='The number of processes is 0: choose 1 or more.'):
+        write_crowd('unused', {'train': 1}, 0, SETTINGS, processes=0)
 
 
 def test_a_bad_request_writes_no_file(tmp_path):

@@ -23,6 +23,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from multiprocessing import get_context
@@ -175,8 +176,8 @@ def _save_json(path: Path, content: dict) -> None:
     os.replace(unfinished, path)
 
 
-def _write_images(folder: Path, split: str, count: int, seed: int, settings: CrowdSettings, processes: int) -> dict:
-    """Draw and save the images of a split and return its JSON content."""
+def _write_images(folder: Path, split: str, count: int, seed: int, settings: CrowdSettings, run: Callable) -> dict:
+    """Draw and save the images of a split, by a function like ``map``, and return its JSON content."""
     title = 'CrowdBench' if (settings, seed) == (CROWDBENCH, 0) else 'Synthetic crowd'
     content = dict(
         info=dict(
@@ -185,13 +186,12 @@ def _write_images(folder: Path, split: str, count: int, seed: int, settings: Cro
         licenses=[], images=[], annotations=[], categories=[_category()],
     )  # fmt: skip
     draw = partial(_draw_and_save, folder, seed, split, settings)
-    with nullcontext() if processes == 1 else get_context('spawn').Pool(processes) as pool:
-        drawn = (pool.imap if pool else map)(draw, range(count))
-        for index in track(range(count), f'images of {split}'):
-            image, people = next(drawn)
-            content['images'].append(dict(id=index + 1, **image))
-            for person in people:
-                content['annotations'].append(dict(id=len(content['annotations']) + 1, image_id=index + 1, **person))
+    drawn = run(draw, range(count))
+    for index in track(range(count), f'images of {split}'):
+        image, people = next(drawn)
+        content['images'].append(dict(id=index + 1, **image))
+        for person in people:
+            content['annotations'].append(dict(id=len(content['annotations']) + 1, image_id=index + 1, **person))
     return content
 
 
@@ -204,7 +204,7 @@ def _draw_and_save(folder: Path, seed: int, split: str, settings: CrowdSettings,
 
 
 def write_split(
-    out: str | Path, split: str, count: int, seed: int, settings: CrowdSettings, processes: int = 1
+    out: str | Path, split: str, count: int, seed: int, settings: CrowdSettings, run: Callable = map
 ) -> Path:
     """Write ``<out>/<split>/000001.png`` and so on, then ``<out>/annotations/<split>.json``; report progress on stderr.
 
@@ -217,7 +217,7 @@ def write_split(
         count: Number of images, 1 or more.
         seed: 0 or more.
         settings: Of the images.
-        processes: That draw, 1 or more; they change nothing in the files.
+        run: Draws the images in order, ``map`` or ``imap`` of a pool of processes, which changes nothing in the files.
 
     Returns:
         Path of the JSON file.
@@ -229,12 +229,11 @@ def write_split(
     """
     _check_request(seed, split, settings)
     _at_least(f"count of the split '{split}'", count, 1)
-    _at_least('number of processes', processes, 1)
     folder, path = Path(out) / split, Path(out) / 'annotations' / f'{split}.json'
     for needed in (folder, path.parent):
         needed.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
-    _save_json(path, _write_images(folder, split, count, seed, settings, processes))
+    _save_json(path, _write_images(folder, split, count, seed, settings, run))
     return path
 
 
@@ -262,4 +261,7 @@ def write_crowd(
     for split, count in wanted.items():
         _check_request(seed, split, settings)
         _at_least(f"count of the split '{split}'", count, 0)
-    return [write_split(out, split, count, seed, settings, processes) for split, count in wanted.items()]
+    _at_least('number of processes', processes, 1)
+    with nullcontext() if processes == 1 else get_context('spawn').Pool(processes) as pool:
+        run = pool.imap if pool else map
+        return [write_split(out, split, count, seed, settings, run) for split, count in wanted.items()]

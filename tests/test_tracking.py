@@ -80,6 +80,29 @@ def test_an_id_is_remembered_and_never_used_again():
     assert tracker.update([nothing]) in ([3], [4]) and len(tracker.update([nothing, pose(0)])) == 2
 
 
+def test_by_default_an_oks_of_0_2_and_ten_frames_are_enough():
+    for far, same in ((10, True), (12, False)):  # px
+        tracker = Tracker(SIGMAS)
+        assert tracker.update([pose(0)]) == [1]
+        assert (oks(pose(0), pose(far)) >= 0.2) == same and tracker.update([pose(far)]) == [1 if same else 2]
+    for missed, same in ((10, True), (11, False)):
+        tracker = Tracker(SIGMAS)
+        assert [tracker.update(people) for people in [[pose(0)]] + [[]] * missed] == [[1]] + [[]] * missed
+        assert tracker.update([pose(0)]) == [1 if same else 2]
+
+
+def test_a_person_is_as_large_as_its_joints_that_were_found():
+    def small(x):
+        joints = np.reshape(pose(x, 100, size=10, missing=[5])['keypoints'], (17, 3))
+        joints[5, :2] = 0
+        return dict(keypoints=joints.ravel().tolist())
+
+    tracker = Tracker(SIGMAS)
+    assert tracker.update([small(100)]) == [1] and tracker.update([small(115)]) == [2]
+    single = [dict(keypoints=[0] * 48 + [x, 50, 1]) for x in (70, 70.1)]  # at least a pixel
+    assert tracker.update(single[:1]) == tracker.update(single[1:]) == [3]
+
+
 def test_a_video_has_identities_that_move():
     frames = list(draw_video(3, 4, 40))
     again = list(draw_video(3, 4, 40))

@@ -38,7 +38,7 @@ class Tracker:
             list[int]: from 1, one for each of them, each once.
         """
         ids = [0] * len(people)
-        if self.known and people:
+        if self.known:
             with np.errstate(invalid='ignore'):  # a person without joints
                 oks = np.nan_to_num(oks_matrix(self.known, people, self.sigmas))
             # Pairs that do not count all gain the same, or they would change the other pairs.

@@ -14,11 +14,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from mmengine.structures import InstanceData
+from mmpose.datasets.datasets.utils import parse_pose_metainfo
 
 from projects.crowdbench.synthetic_crowd import CROWDBENCH, write_split
 from projects.tracking.moving_people import FPS, draw_video
 from projects.tracking.study import Score
-from rnnpose_plugin.runtime.prediction_drawing import colour_of
+from rnnpose_plugin.runtime.prediction_drawing import Drawing, colour_of
+from rnnpose_plugin.runtime.prediction_inputs import Images
 from rnnpose_plugin.runtime.tracking import Tracker
 
 ROOT = Path(__file__).parents[1]
@@ -98,7 +101,7 @@ def test_a_person_is_as_large_as_its_joints_that_were_found():
         return dict(keypoints=joints.ravel().tolist())
 
     tracker = Tracker(SIGMAS)
-    assert tracker.update([small(100)]) == [1] and tracker.update([small(115)]) == [2]
+    assert tracker.update([small(100)]) == [1] and tracker.update([small(106)]) == [2]
     single = [dict(keypoints=[0] * 48 + [x, 50, 1]) for x in (70, 70.1)]  # at least a pixel
     assert tracker.update(single[:1]) == tracker.update(single[1:]) == [3]
 
@@ -164,8 +167,32 @@ def test_people_of_a_video_keep_id_and_colour(video, tmp_path, monkeypatch):
     assert ids == {1}
     drawn = cv2.VideoCapture(str(tmp_path / 'out' / 'drawn' / 'walk.mp4'))
     frames = [drawn.read()[1] for _ in range(FRAMES)]
-    near = [(np.abs(frame.astype(int) - colour_of(1)[::-1]).max(axis=2) < 60).sum() for frame in frames]
+    near = [near_colour(frame, colour_of(1)) for frame in frames]
     assert min(near) > 10
+    bare, _ = next(draw_video(3, 4, FRAMES))
+    for colour in ((0, 255, 0), (255, 128, 0)):  # of COCO's limbs
+        assert near_colour(frames[0], colour) <= near_colour(bare, colour) + 5
+
+
+def near_colour(image, rgb):
+    return (np.abs(image.astype(int) - rgb[::-1]).max(axis=2) < 60).sum()
+
+
+def test_each_person_is_drawn_in_its_colour_with_its_number(tmp_path):
+    black = np.zeros((128, 128, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / 'black.png'), black)
+    people = [pose(x, 70, missing=[16]) for x in (5, 75)]
+    joints = np.array([person['keypoints'] for person in people]).reshape(2, 17, 3)
+    joints[:, 16, :2] = 0  # not found, so the number is not there
+    scores = dict.fromkeys(('keypoint_scores', 'keypoints_visible'), joints[..., 2])
+    people = InstanceData(keypoints=joints[..., :2], bbox_scores=np.ones(2), **scores)
+    meta = parse_pose_metainfo(dict(from_file='configs/_base_/datasets/coco.py'))
+    Drawing(meta, Images([str(tmp_path / 'black.png')]), tmp_path).add('drawn.png', black, people, [3, 12])
+    drawn = cv2.imread(str(tmp_path / 'drawn.png'))
+    for half, number in ((drawn[:, :62], 3), (drawn[:, 62:], 12)):
+        own, other = (near_colour(half, colour_of(k)) for k in (number, 15 - number))
+        assert own > 200 and other < 30
+        assert near_colour(half[55:66], colour_of(number)) > 15 and not half[:50].any()
 
 
 def test_what_was_computed_before_ctrl_c_is_written(tmp_path):

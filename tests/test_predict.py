@@ -19,6 +19,7 @@ from pycocotools.cocoeval import COCOeval
 
 from projects.crowdbench.synthetic_crowd import CROWDBENCH, write_split
 from rnnpose_plugin.runtime.predict import Predictions, load_model, scores_of
+from rnnpose_plugin.runtime.prediction_inputs import Camera, Images
 
 ROOT = Path(__file__).parent.parent
 CONFIG = str(ROOT / 'configs' / 'rnnpose_context_crowdbench.py')
@@ -114,12 +115,37 @@ def test_a_pattern_and_a_single_image(predict, data):
     assert np.isclose(read('one')[1]['last.png'][0]['score'], by_image['000001.png'][0]['score'])
 
 
-def test_a_video_is_predicted_frame_by_frame(predict, data):
-    writer = cv2.VideoWriter('people.avi', cv2.VideoWriter_fourcc(*'MJPG'), 12, (128, 128))
+@pytest.mark.parametrize(
+    ('paths', 'ids'),
+    [(['000007.png', '12.png'], [7, 12]), (['a/1.png', 'b/01.png'], [1, 2]), (['7.png', 'b.png'], [1, 2])],
+)
+def test_images_named_by_different_numbers_keep_them_as_ids(paths, ids):
+    assert Images(paths).ids == ids
+
+
+def write_video(data, path):
+    """A frame with people, and a black one."""
+    writer = cv2.VideoWriter(path, cv2.VideoWriter_fourcc(*'MJPG'), 12, (128, 128))
     people = cv2.imread(str(data / 'plain/000001.png'))
     for image in (people, 0 * people):
         writer.write(image)
     writer.release()
+
+
+def test_frames_of_a_camera_are_read_until_it_gives_none(data, tmp_path, monkeypatch):
+    """A file stands for the device."""
+    monkeypatch.chdir(tmp_path)
+    write_video(data, 'device.avi')
+    level = getattr(cv2, 'getLogLevel', None) or cv2.utils.logging.getLogLevel
+    before = level()
+    camera = Camera('device.avi')
+    (frame,) = camera  # the other one showed that it works
+    assert frame[:2] == (1, 'cameradevice.avi#1') and frame[2].shape == (128, 128, 3) and not frame[2].any()
+    assert (len(camera), camera.fps, level()) == (0, 12, before)
+
+
+def test_a_video_is_predicted_frame_by_frame(predict, data):
+    write_video(data, 'people.avi')
     predict('people.avi', '--out', 'out', '--score-threshold', '0.4', '--draw')
     by_image, images = read('out')[1:]
     assert list(by_image) == ['people.avi#1', 'people.avi#2']

@@ -181,17 +181,21 @@ def near_colour(image, rgb):
 def test_each_person_is_drawn_in_its_colour_with_its_number(tmp_path):
     black = np.zeros((128, 128, 3), np.uint8)
     cv2.imwrite(str(tmp_path / 'black.png'), black)
-    people = [pose(x, 70, missing=[16]) for x in (5, 75)]
-    joints = np.array([person['keypoints'] for person in people]).reshape(2, 17, 3)
+    people = [pose(5, 70, missing=[16]), pose(75, 70, missing=[16]), pose(40, 70, missing=range(17))]
+    joints = np.array([person['keypoints'] for person in people]).reshape(3, 17, 3)
     joints[:, 16, :2] = 0  # not found, so the number is not there
     scores = dict.fromkeys(('keypoint_scores', 'keypoints_visible'), joints[..., 2])
-    people = InstanceData(keypoints=joints[..., :2], bbox_scores=np.ones(2), **scores)
+    people = InstanceData(keypoints=joints[..., :2], bbox_scores=np.ones(3), **scores)
     meta = parse_pose_metainfo(dict(from_file='configs/_base_/datasets/coco.py'))
-    Drawing(meta, Images([str(tmp_path / 'black.png')]), tmp_path).add('drawn.png', black, people, [3, 12])
+    drawing = Drawing(meta, Images([str(tmp_path / 'black.png')]), tmp_path)
+    drawing.add('drawn.png', black, people, [3, 12, 4])
+    (tmp_path / 'taken.png').mkdir()
+    with pytest.raises(OSError, match='taken.png could not be written'):
+        drawing.add('taken.png', black, people, [3, 12, 4])
     drawn = cv2.imread(str(tmp_path / 'drawn.png'))
     for half, number in ((drawn[:, :62], 3), (drawn[:, 62:], 12)):
         own, other = (near_colour(half, colour_of(k)) for k in (number, 15 - number))
-        assert own > 200 and other < 30
+        assert own > 200 and other < 30 and near_colour(half, (255, 128, 0)) == 0  # of COCO's limbs
         assert near_colour(half[55:66], colour_of(number)) > 15 and not half[:50].any()
 
 

@@ -18,7 +18,7 @@ from mmengine.structures import InstanceData
 from mmpose.datasets.datasets.utils import parse_pose_metainfo
 
 from projects.crowdbench.synthetic_crowd import CROWDBENCH, write_split
-from projects.tracking.moving_people import FPS, draw_video
+from projects.tracking.moving_people import FPS, draw_video, sample_people
 from projects.tracking.study import Score
 from rnnpose_plugin.runtime.prediction_drawing import Drawing, colour_of
 from rnnpose_plugin.runtime.prediction_inputs import Images
@@ -117,7 +117,24 @@ def test_a_video_has_identities_that_move():
     labelled = (one[1:, :, 2] > 0) & (one[:-1, :, 2] > 0)  # a joint outside the image is at 0, 0
     steps = np.abs(np.diff(one[:, :, :2], axis=0))[labelled]
     assert 0.5 < steps.mean() and steps.max() < 12
-    assert any(not person['num_keypoints'] for _, people in frames for person in people)  # too little to see
+
+
+def test_people_of_whom_too_little_is_visible_are_not_counted():
+    ignored = []
+    for person in itertools.chain.from_iterable(people for _, people in draw_video(1, 8, 16)):
+        flags = np.array(person['keypoints'][2::3])
+        labelled, visible = (flags > 0).sum(), (flags == 2).sum()
+        few = labelled < CROWDBENCH.min_labelled_joints, visible < CROWDBENCH.min_visible_joints
+        ignored += [few] if any(few) else []
+        assert person['num_keypoints'] == (0 if any(few) else labelled)
+    assert {(True, False), (False, True)} <= set(ignored)
+    assert [people for _, people in draw_video(3, 1, 1)] == [[]]  # yet to come in
+
+
+def test_people_turn_round_at_the_border_or_leave():
+    for person in sample_people(np.random.default_rng(0), 8):
+        centres = np.array([person.at(frame).joints[:, 0].mean() for frame in range(0, 300, 3)])
+        assert ((centres > 0) & (centres < 128)).all() == person.turns
 
 
 def test_switches_are_counted():
@@ -131,7 +148,11 @@ def test_switches_are_counted():
     assert score.shared == 5  # identity 0 is track 2 in three frames, identity 1 track 2 or 1 in two of them
     ignored = [people[0], dict(people[1], num_keypoints=0)]
     score.add_video([ignored], found[:1])
-    assert (score.switches, score.true, score.found) == (3, 11, 11)
+    assert (score.switches, score.true, score.found, score.shared) == (3, 11, 11, 6)
+    first = dict(people[0], num_keypoints=0)  # ignored, and in the place of one who is not
+    score.add_video([[first, people[0]]], [[dict(pose(0), track_id=1, score=0.9, category_id=1)]])
+    score.add_video([[people[0]]], [[dict(pose(70), track_id=1, score=0.9, category_id=1)]])  # not in his place
+    assert (score.switches, score.true, score.found, score.shared) == (3, 13, 13, 7)
 
 
 @pytest.fixture(scope='module')

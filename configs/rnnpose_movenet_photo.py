@@ -57,7 +57,9 @@ param_scheduler = [
 ]
 # Without these the log would show the last iteration's parts beside the mean of their sum.
 log_processor = dict(
-    custom_cfg=[dict(data_src=part, method_name='mean', window_size=50) for part in ('heatmap', 'second_lstm_heatmap', 'stop')]
+    custom_cfg=[
+        dict(data_src=part, method_name='mean', window_size=50) for part in ('heatmap', 'second_lstm_heatmap', 'stop')
+    ]
 )
 default_hooks = dict(
     checkpoint=dict(by_epoch=False, interval=50),

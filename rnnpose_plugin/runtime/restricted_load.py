@@ -31,7 +31,7 @@ def restrict_checkpoint_loader() -> None:
     MMEngine's sources (a path, http, ``torchvision://``, ``open-mmlab://``, ...) it comes from. The loaders for remote
     files, and those of forks of MMEngine, ask torch for an unrestricted load.
     """
-    if hasattr(loaders, '_safe_torch_load'):  # onedl-mmengine: allows any getattr, then falls back to reading everything
+    if hasattr(loaders, '_safe_torch_load'):  # onedl-mmengine's allows getattr, and then reads everything
         loaders._safe_torch_load = torch.load
     original = CheckpointLoader.load_checkpoint.__func__
     if hasattr(original, '__wrapped__'):

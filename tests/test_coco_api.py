@@ -84,8 +84,8 @@ def evaluated(module, coco, files, found, kind, sigmas, use_area):
 
 
 KINDS = {
-    'keypoints': 17, 'keypoints_crowd': 17, 'keypoints_wholebody': 133, 'keypoints_foot': 6, 'keypoints_face': 68,
-    'keypoints_lefthand': 21, 'keypoints_righthand': 21,
+    'keypoints': 17, 'keypoints_crowd': 17, 'keypoints_wholebody': 133, 'keypoints_body': 17, 'keypoints_foot': 6,
+    'keypoints_face': 68, 'keypoints_lefthand': 21, 'keypoints_righthand': 21,
 }  # fmt: skip
 
 

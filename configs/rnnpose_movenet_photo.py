@@ -23,6 +23,7 @@ model = dict(
         context='read',
         layer_strides=(1, 4, 4, 1),
         claimed_maps=True,
+        second_lstm=dict(hidden_channels=(32, 24), others=True),
         max_train_instances=8,
         max_surplus=3,
         chunk_size=8,  # T, people per backpropagation
@@ -38,7 +39,7 @@ model = dict(
 # The second of two stages: mostly photographs as they are, on what rnnpose_movenet_photo_crops.py learned.
 train_dataloader = dict(
     dataset=dict(
-        sample_ratio_factor=[5.5, 0.4, 0.2],
+        sample_ratio_factor=[5, 0.3, 0.4],
         pipeline=[
             *_base_.augmentation,
             dict(type='GenerateTarget', encoder=codec),
@@ -56,7 +57,9 @@ param_scheduler = [
 ]
 # Without these the log would show the last iteration's parts beside the mean of their sum.
 log_processor = dict(
-    custom_cfg=[dict(data_src=part, method_name='mean', window_size=50) for part in ('heatmap', 'stop')]
+    custom_cfg=[
+        dict(data_src=part, method_name='mean', window_size=50) for part in ('heatmap', 'second_lstm_heatmap', 'stop')
+    ]
 )
 default_hooks = dict(
     checkpoint=dict(by_epoch=False, interval=50),

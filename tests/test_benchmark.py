@@ -13,7 +13,7 @@ import torch
 from mmengine.config import Config
 
 from projects.benchmark import decoder as inference
-from projects.benchmark import training
+from projects.benchmark import methods, training
 from projects.benchmark.decoder import CountedDecoder, PlainDecoder, make_decoder, make_features
 from projects.benchmark.measure import SIZES, Row, Timer, in_ms, machine, write_report
 from rnnpose_plugin.models.first_lstm import FirstLSTM
@@ -120,10 +120,29 @@ def test_whole_images_by_number_of_people():
 
 
 def test_ae_maps_with_another_number_of_people_are_detected(monkeypatch):
-    draw = inference._ae_maps
-    monkeypatch.setattr(inference, '_ae_maps', lambda size, people: draw(size, people + 1))
+    draw = inference.ae_maps
+    monkeypatch.setattr(inference, 'ae_maps', lambda size, people: draw(size, people + 1))
     with pytest.raises(ArithmeticError, match='AE grouped 2 people from maps drawn for 1'):
         inference.people('crowd', TIMER)
+
+
+def test_methods_on_one_backbone_give_the_same_number_of_people(monkeypatch):
+    monkeypatch.setattr(methods, 'PEOPLE', (1, 2))
+    monkeypatch.setattr(methods, 'COMPARED_AT', 2)
+    rows = methods.methods('shipped', TIMER)['rows']
+    assert [row.figure for row in rows] == [
+        f'time of an image with 2 people, {method} / AE'
+        for method in ('CID', "the paper's decoder", 'ours, context', 'ours, full')
+    ]
+    assert all(row.value > 0 and f'2: {row.value:.2f}; heads' in row.note for row in rows)
+
+
+def test_a_method_that_gives_another_number_of_people_is_not_timed(monkeypatch):
+    monkeypatch.setattr(inference.Counted, 'step', inference.FirstLSTM.step)  # stops where its own weights say
+    with pytest.raises(ArithmeticError, match='RecurrentPoseHead gave .* people, not 5'):
+        monkeypatch.setattr(methods, 'CONFIGS', {'paper': 'configs/rnnpose_hg_crowdbench.py'})
+        monkeypatch.setattr(methods, 'PEOPLE', (5,))
+        methods.methods('shipped', TIMER)
 
 
 @pytest.mark.parametrize('name', ['paper', 'crowd'])

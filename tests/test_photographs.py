@@ -124,6 +124,19 @@ def test_single_people_get_faces_masks_and_bystanders():
     assert x < 73 and x + w > 117  # the detection's, and a tenth on each side
 
 
+@pytest.mark.parametrize('sure, score, labels', [(17, 0.6, 17), (6, 0.6, 6), (5, 0.6, 0), (17, 0.29, 0)])
+def test_bystanders_in_training_have_the_sure_joints_of_sure_detections(sure, score, labels):
+    joints, (image, _) = standing(x=40), painted(standing(x=40))
+    found = detected(joints, standing(x=95))
+    found.keypoint_scores[1, sure:] = 0.29
+    found.scores[1] = score
+    _, bystander = make_single(found, image, annotation(joints), False, with_others=True)
+    places = np.array(bystander['keypoints']).reshape(-1, 3)
+    assert bystander['num_keypoints'] == labels and bystander['iscrowd'] == int(not labels)
+    assert np.allclose(places[:labels, :2], standing(x=95)[:labels, :2], atol=0.051) and not places[labels:].any()
+    assert ('segmentation' in bystander) == (not labels)  # nobody is cut out of the image by MoveNet's joints
+
+
 def test_images_in_doubt_are_left_out():
     joints, (image, _) = standing(x=40), painted(standing(x=40))
     assert make_single(detected(standing(x=90)), image, annotation(joints), False) is None  # not detected
@@ -152,8 +165,11 @@ def test_first_weights_keep_what_fits():
         SAME: torch.zeros(3),
     }
     new |= {READERS[1]: torch.full((4, new_features, 1, 1), 5.0), OTHER: torch.zeros(4)}
+    old |= {READERS[2]: torch.rand(6, old_features + 34 + behind, 3, 3, generator=random), 'backbone.same': SAME}
+    new |= {READERS[2]: torch.full((6, new_features + 34 + behind, 3, 3), 5.0), 'backbone.same': SAME}
     taken = fill(new, old, old_features, new_features)
-    assert taken == [READERS[0], SAME, READERS[1]]
+    assert taken == [READERS[0], SAME, READERS[1], READERS[2]]
+    assert torch.equal(new[READERS[2]][:, new_features:], old[READERS[2]][:, old_features:])
     gates, heatmaps, tags = new[READERS[0]], slice(24, 41), slice(42, 59)
     assert torch.equal(gates[:, heatmaps], old[READERS[0]][:, :17]) and torch.equal(
         gates[:, tags], old[READERS[0]][:, 17:34]

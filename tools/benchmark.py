@@ -17,7 +17,7 @@ import rnnpose_plugin  # noqa: F401  (first, as it names a library that does not
 # isort: split
 import torch
 
-from projects.benchmark import decoder, export, training
+from projects.benchmark import decoder, export, methods, training
 from projects.benchmark.measure import SIZES, Timer, machine, write_report
 from rnnpose_plugin.runtime.errors import one_sentence_errors
 
@@ -31,6 +31,7 @@ CASES = {
     'chunks': (training.chunk_time, ('paper', 'crowd')),
     'people': (decoder.people, ('paper', 'crowd')),
     'options': (decoder.options, ('paper', 'crowd')),
+    'methods': (methods.methods, ('shipped',)),
     'export': (export.exported, ('shipped',)),
 }
 

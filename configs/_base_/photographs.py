@@ -33,7 +33,7 @@ occlusion = dict(
     type='CopyPasteOcclusion',
     annotations=f'{data_root}annotations/singles_train.json',
     img_prefix=f'{data_root}images/',
-    iou=(0.15, 0.6),
+    iou=(0.15, 0.75),
 )
 
 

@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmpose.registry import MODELS
 from mmpose.structures import PoseDataSample
-from torch import Tensor
+from torch import Tensor, nn
 
 from rnnpose_plugin.codecs.instance_heatmap import InstanceHeatmap
 from rnnpose_plugin.models.conv_lstm import State
@@ -53,8 +53,8 @@ class PlainDecoder(FirstLSTM):
         return heatmaps, states
 
 
-class CountedDecoder(FirstLSTM):
-    """Computes what the decoder computes, but stops after a given number of people.
+class Counted:
+    """In front of a decoder: computes what that computes, but stops after a given number of people.
 
     ``counts`` (N,) has the number of people of each image; a batch of n images takes the next n counts, cyclically. The
     people left travel with the hidden state, so that they stay with their image when others leave the batch.
@@ -77,6 +77,10 @@ class CountedDecoder(FirstLSTM):
         left, _ = states[-1]
         counted_logits = torch.where(left > 0, 9.0, -9.0).to(logits)
         return heatmaps, counted_logits + 0 * logits, [*new_states, (left - 1, left)]
+
+
+class CountedDecoder(Counted, FirstLSTM):
+    """The paper's LSTM1, counted."""
 
 
 def make_decoder(size: Size, device: str, kind: type = FirstLSTM, training: bool = False) -> FirstLSTM:
@@ -167,7 +171,7 @@ def people(name: str, timer: Timer) -> dict:
     """
     init_default_scope('mmpose')
     size, device = SIZES[name], timer.device
-    ae, rnn = (_build(path, device) for path in CONFIGS[name])
+    ae, rnn = (build_model(path, device) for path in CONFIGS[name])
     decoder = rnn.head.first_lstm = make_decoder(size, device, CountedDecoder)
     side = (STRIDE * size.cells,) * 2
     sample = PoseDataSample(metainfo=dict(img_shape=side, input_size=side, batch_input_shape=side))
@@ -176,7 +180,7 @@ def people(name: str, timer: Timer) -> dict:
         curve = dict(people=list(PEOPLE), AE=[], decoder=[], backbone=timer.median(lambda: rnn.backbone(image)))
         feats = rnn.backbone(image)
         for number in PEOPLE:
-            maps = [_ae_maps(size, number).to(device)]
+            maps = [ae_maps(size, number).to(device)]
             decoder.counts = torch.tensor([number], device=device)
             found = len(ae.head.predict(maps, [sample], ae.test_cfg)[0].keypoints)
             if found != number:
@@ -202,14 +206,15 @@ def _rows_at(number: int, name: str, curve: dict) -> list[Row]:
     ]
 
 
-def _build(path: str, device: str):
+def build_model(path: str, device: str) -> nn.Module:
+    """The model of a config with random weights, in evaluation mode."""
     cfg = Config.fromfile(path)
     cfg.model.backbone.init_cfg = None
     torch.manual_seed(0)
     return MODELS.build(cfg.model).to(device).eval()
 
 
-def _ae_maps(size: Size, people: int) -> Tensor:
+def ae_maps(size: Size, people: int) -> Tensor:
     """AE's output (1, 68, H, W) for people on a grid: heatmaps, tags, and 34 channels that the grouping ignores."""
     side = STRIDE * size.cells
     codec = InstanceHeatmap((side, side), (size.cells, size.cells), sigma=1.0)

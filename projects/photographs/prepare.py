@@ -100,7 +100,9 @@ def load_network(path: str) -> MoveNet:
     return network.eval()
 
 
-def prepare_singles(network: MoveNet, root: Path, images: list, masks: int) -> list[tuple[str, list[dict]]]:
+def prepare_singles(
+    network: MoveNet, root: Path, images: list, masks: int, with_others: bool
+) -> list[tuple[str, list[dict]]]:
     """Every image of a single person that is kept.
 
     Args:
@@ -108,6 +110,7 @@ def prepare_singles(network: MoveNet, root: Path, images: list, masks: int) -> l
         root (Path): folder of the images' names.
         images (list): names and annotations.
         masks (int): so many images, from the first on, get masks.
+        with_others (bool): whether bystanders get MoveNet's sure joints as labels.
 
     Returns:
         list[tuple[str, list[dict]]]: names and annotations.
@@ -115,7 +118,7 @@ def prepare_singles(network: MoveNet, root: Path, images: list, masks: int) -> l
     kept = []
     for number, (name, people) in enumerate(images):
         image = cv2.imread(str(root / name))
-        done = make_single(detect(network, image), image, people[0], number < masks)
+        done = make_single(detect(network, image), image, people[0], number < masks, with_others)
         kept += [] if done is None else [(name, done)]
         if number % 100 == 0:
             print(f'{number} of {len(images)} single people', file=sys.stderr, flush=True)
@@ -178,10 +181,11 @@ def main() -> None:
     everyone = read_set(args.lspet / 'annotations/lspet_coco17_train.json', 'lspet')
     order = [everyone[i] for i in random.permutation(len(everyone))]
     network = load_network(args.movenet)
-    single_val = prepare_singles(network, root, order[:SINGLE_VAL], SINGLE_VAL)
+    single_val = prepare_singles(network, root, order[:SINGLE_VAL], SINGLE_VAL, with_others=False)
     write_set(labels / 'singles_val.json', root, single_val)
     write_occluded_set(str(labels / 'singles_val.json'), str(root), args.out / 'composites_val', (0.3, 0.7), COMPOSITES)
-    singles = prepare_singles(network, root, order[SINGLE_VAL : SINGLE_VAL + args.singles], args.masks)
+    rest = order[SINGLE_VAL : SINGLE_VAL + args.singles]
+    singles = prepare_singles(network, root, rest, args.masks, with_others=True)
     write_set(labels / 'singles_train.json', root, singles)
     write_set(labels / 'mosaics_train.json', root, prepare_mosaics(root, singles, groups, args.mosaics, args.seed))
 

@@ -1,7 +1,8 @@
 """Leeds Sports Pose Extended made ready: bystanders found, faces added, people cut out.
 
 Each of its images has one labelled person with 12 of COCO's joints and no face. MoveNet's own detections say who else
-is there: their boxes become regions that are not supervised. Its detection of the labelled person gives the face.
+is there: where it is sure, the joints it gives them become labels, elsewhere their boxes become regions that are not
+supervised. Its detection of the labelled person gives the face.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from .cutout import cut_out, person_size
 INPUT = 256  # pixels, the longer side as the network sees it
 SEEN = 0.12  # score from which a detection is a person
 SURE_JOINT = 0.3
+SURE = 0.3  # score from which a bystander's sure joints are labels, if there are
+LEAST_JOINTS = 6  # of them
+BOX_SHARE = 0.53  # area of a person by its box
 SAME = 0.18  # mean distance of the joints over the person's size, up to which a detection is the labelled person
 GROWN = 0.1  # a bystander's box grows by this share on each side
 FACE = slice(0, 5)
@@ -46,7 +50,9 @@ def detect(network: MoveNet, image: np.ndarray) -> FoundPeople:
     return people._replace(keypoints=people.keypoints / scale, boxes=people.boxes / scale)
 
 
-def make_single(found: FoundPeople, image: np.ndarray, person: dict, with_mask: bool) -> list[dict] | None:
+def make_single(
+    found: FoundPeople, image: np.ndarray, person: dict, with_mask: bool, with_others: bool = False
+) -> list[dict] | None:
     """Annotations of one image.
 
     Args:
@@ -54,6 +60,8 @@ def make_single(found: FoundPeople, image: np.ndarray, person: dict, with_mask: 
         image (np.ndarray): (h, w, 3) uint8 BGR.
         person (dict): the labelled person's annotation.
         with_mask (bool): whether they are cut out.
+        with_others (bool): whether MoveNet's sure joints of bystanders become labels. Defaults to False: what is
+            tested on has the labels of its source alone.
 
     Returns:
         list[dict], optional: annotations without ids, the person first; None for an image that is left out, because
@@ -74,7 +82,9 @@ def make_single(found: FoundPeople, image: np.ndarray, person: dict, with_mask: 
     sure = (found.keypoint_scores[best].numpy()[FACE] >= SURE_JOINT) & (joints[FACE, 2] == 0)
     joints[FACE][sure] = np.column_stack([places[best, FACE][sure], np.full(sure.sum(), 2)])
     mask = cut_out(image, joints) if with_mask else None
-    return [_labelled(person, joints, mask), *(_region(box, image.shape[:2]) for box in boxes[~own])]
+    sure = SURE if with_others else np.inf
+    others = (_bystander(found, index, image.shape[:2], sure) for index in np.flatnonzero(~own))
+    return [_labelled(person, joints, mask), *others]
 
 
 def _labelled(person: dict, joints: np.ndarray, mask: np.ndarray | None) -> dict:
@@ -88,6 +98,24 @@ def _labelled(person: dict, joints: np.ndarray, mask: np.ndarray | None) -> dict
         entry.update(segmentation=to_segmentation(mask), area=int(mask.sum()))
     entry['bbox'] = np.concatenate([low, high - low]).round(1).tolist()
     return entry
+
+
+def _bystander(found: FoundPeople, index: int, shape: tuple[int, int], least_score: float) -> dict:
+    """A person with MoveNet's sure joints, or a crowd region; without a mask, so nothing is cut out."""
+    places, scores = found.keypoints[index].numpy(), found.keypoint_scores[index].numpy()
+    sure = (scores >= SURE_JOINT) & (places >= 0).all(1) & (places < np.array(shape[::-1])).all(1)
+    if float(found.scores[index]) < least_score or sure.sum() < LEAST_JOINTS:
+        return _region(found.boxes[index].numpy(), shape)
+    joints = np.column_stack([places, np.full(len(places), 2)]) * sure[:, None]
+    x1, y1, x2, y2 = np.clip(found.boxes[index].numpy(), 0, [*shape[::-1]] * 2).tolist()
+    return dict(
+        category_id=1,
+        iscrowd=0,
+        num_keypoints=int(sure.sum()),
+        keypoints=joints.round(1).ravel().tolist(),
+        bbox=[x1, y1, x2 - x1, y2 - y1],
+        area=BOX_SHARE * (x2 - x1) * (y2 - y1),
+    )
 
 
 def _region(box: np.ndarray, shape: tuple[int, int]) -> dict:

@@ -4,7 +4,9 @@ How people are shown one after the other does not depend on where the features c
 sizes but for what reads the features; of these the columns of the 17 heatmaps and the 17 tags are taken, which mean the
 same here, and the others stay new and small.
 
-python -m projects.photographs.warm_start configs/rnnpose_movenet_photo.py model_zoo/rnnpose_context_crowdbench.pth OUT
+python -m projects.photographs.warm_start CONFIG model_zoo/rnnpose_full_crowdbench.pth OUT [TRAINED]
+
+TRAINED, a checkpoint of photographs, replaces the weights that it has: so an LSTM2 is added to a trained LSTM1.
 """
 
 from __future__ import annotations
@@ -21,7 +23,11 @@ from torch import Tensor, nn
 
 # Columns of heatmaps and tags among the features, there and here, and those of the first slope's tags.
 THERE, HERE = slice(0, 34), [*range(24, 41), *range(42, 59)]
-READERS = ('head.first_lstm.lstm.layers.0.gates.weight', 'head.first_lstm.context.to_values.weight')
+READERS = (
+    'head.first_lstm.lstm.layers.0.gates.weight',
+    'head.first_lstm.context.to_values.weight',
+    'head.second_lstm.lstm.layers.0.gates.weight',
+)
 IMAGES = 40  # by which the features' mean and variance are measured
 OTHERS = 0.1  # what reads other features begins this much smaller
 
@@ -40,7 +46,7 @@ def fill(new: dict[str, Tensor], old: dict[str, Tensor], old_features: int, new_
     """
     taken = []
     for name, weight in new.items():
-        if not name.startswith('head.first_lstm.') or name not in old:
+        if not name.startswith(('head.first_lstm.', 'head.second_lstm.')) or name not in old:
             continue
         if name in READERS:
             behind = old[name][:, old_features:]
@@ -100,7 +106,7 @@ def measure(model: nn.Module, cfg: Config, images: int) -> tuple[Tensor, Tensor]
 
 def main() -> None:
     """Run the command."""
-    config, checkpoint, out = sys.argv[1:]
+    config, checkpoint, out, *trained = sys.argv[1:]
     cfg = Config.fromfile(config)
     init_default_scope('mmpose')
     torch.manual_seed(0)
@@ -112,6 +118,8 @@ def main() -> None:
     with torch.no_grad():
         taken = fill(state, old, old_features, cfg.model.head.in_channels)
         fit_norm(state, old, *measure(model, cfg, IMAGES))
+    for path in trained:
+        state.update(torch.load(path, weights_only=False)['state_dict'])
     torch.save(dict(state_dict=state), out)
     print(f'{out}: {len(taken)} weights of {checkpoint}')
 

@@ -1,4 +1,5 @@
-# Associative Embedding on CrowdPose, by the recipe of ae_hg_coco.py. A stack: 14 heatmaps, 14 tags, 28 other channels.
+# Associative Embedding on CrowdPose by its protocol (trainval to test), by the recipe of ae_hg_coco.py. A stack: 14
+# heatmaps, 14 tags, 28 other channels.
 _base_ = ['ae_hg_coco.py', '_base_/crowdpose.py']
 
 codec = dict(_base_.codec, decode_keypoint_order=[12, 13, 0, 1, 6, 7, 2, 3, 4, 5, 8, 9, 10, 11])

@@ -1,4 +1,5 @@
-# As rnnpose_hg_coco.py, on CrowdPose and the frozen features of ae_hg_crowdpose.py. Never trained here.
+# As rnnpose_hg_coco.py, on CrowdPose by its protocol (trainval to test) and the frozen features of ae_hg_crowdpose.py.
+# Never trained here.
 _base_ = ['rnnpose_hg_coco.py', '_base_/crowdpose.py']
 
 model = dict(

@@ -366,7 +366,7 @@ def test_a_model_against_itself_gives_equal_rows(dumps, tmp_path):
     one, other = (dict(model, name='') for model in report['models'])
     assert one == other and report['not_held_equal'] == [] and report['disagreements'] == []
     rows = [line.split('|')[2:4] for line in as_text(report).splitlines() if line.startswith('|')][2:]
-    assert len(rows) == 24 and all(first.strip() == second.strip() for first, second in rows)
+    assert len(rows) == 27 and all(first.strip() == second.strip() for first, second in rows)
     assert 'backbone weights: the same' in as_text(report)
 
 

@@ -26,6 +26,7 @@ from rnnpose_plugin.runtime import launch
 from rnnpose_plugin.runtime.checkpoint_file import is_whole, whole_file
 from rnnpose_plugin.runtime.convert_checkpoint import convert_file
 from rnnpose_plugin.runtime.errors import one_sentence_errors
+from rnnpose_plugin.runtime.predict import Predictions
 from rnnpose_plugin.runtime.publish import publish
 
 CONFIG = str(Path(__file__).resolve().parents[1] / 'configs' / 'rnnpose_hg_crowd.py')
@@ -142,6 +143,15 @@ def test_a_config_in_its_own_work_dir_stays_as_it_is(place, tmp_path):
     launch.build_runner(launch.load_config(args), training=False)
     assert path.read_text().startswith('# my notes')
     assert len(list(tmp_path.glob('*.py'))) == 2
+
+
+def test_predictions_are_whole_or_as_before(tmp_path):
+    predictions = Predictions(dict(num_keypoints=1, keypoint_id2name={0: 'nose'}))
+    predictions.results = list(range(99999))
+    (tmp_path / 'results.json').write_text('[]')
+    with pytest.raises(OSError), full_disk(10000):
+        predictions.write(str(tmp_path))
+    assert (tmp_path / 'results.json').read_text() == '[]' and len(list(tmp_path.iterdir())) == 1
 
 
 @pytest.mark.parametrize('link', [False, True])

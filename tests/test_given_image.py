@@ -27,6 +27,7 @@ META = dict(dataset_name='coco')  # a part of the model's metainfo, which infere
         (IMAGE.astype(np.int64), IMAGE),
         (IMAGE.astype(np.float64), IMAGE.astype(np.float32)),
         (IMAGE - np.float32(12.5), IMAGE - np.float32(12.5)),  # bicubic resizing overshoots
+        (IMAGE + np.float32(12.5), IMAGE + np.float32(12.5)),
         (np.zeros((4, 4, 3)), np.zeros((4, 4, 3), np.float32)),
         (np.ones((4, 4, 3), np.uint8), np.ones((4, 4, 3), np.uint8)),  # dark, not of 0 to 1
         (IMAGE[:1, :1], IMAGE[:1, :1]),
@@ -55,6 +56,8 @@ def test_arrays_that_are_images(given, expected):
         (IMAGE > 128, ['bool values from 0 to 1', 'multiply by 255']),
         (IMAGE / 127.5 - 1, ['values from -1 to 1', 'convert them']),
         ((IMAGE - 116.0) / 57, ['values from -2.0', 'convert them']),
+        (IMAGE * 4.0, ['values from 0 to 1020', 'convert them']),
+        (IMAGE * 2.0 - 300, ['values from -300 to 210', 'convert them']),
         (np.full((4, 4, 3), np.nan), ['values from nan to nan']),
         (IMAGE.astype(complex), ['dtype complex128']),
         (IMAGE.astype(object), ['dtype object']),

@@ -12,6 +12,10 @@ import numpy as np
 import pytest
 from mmengine.config import Config
 
+from projects.compare.contender import load_contender
+from projects.compare.predictions import open_dump, predict
+from projects.compare.report import Results
+
 ROOT = Path(__file__).parent.parent
 PARTS = dict(foot_kpts=6, face_kpts=68, lefthand_kpts=21, righthand_kpts=21)
 STACK = dict(num_stacks=1, feat_channels=8, stage_channels=[8] * 5, init_cfg=None)
@@ -89,6 +93,17 @@ def test_two_iterations_and_a_test(tmp_path, monkeypatch, name, K, figures):
     run('test', 'work/epoch_1.pth', '--out', 'out.json')
     metrics = json.loads((tmp_path / 'out.json').read_text())
     assert set(figures) <= set(metrics) and metrics['people/true'] == 4
+    if K == 14:
+        compared(tmp_path, metrics)
+
+
+def compared(folder, metrics):
+    """The comparison has CrowdPose's AP by crowd index; a group without images has AP -1 in the metric."""
+    model = load_contender('one', str(folder / 'small.py'), str(folder / 'work/epoch_1.pth'))
+    predict(model, open_dump(model, str(folder / 'one.jsonl')))
+    rows = Results(model, open_dump(model, str(folder / 'one.jsonl'))).as_data()['crowd']
+    assert [(row['type'], row['images']) for row in rows] == [('easy', 0), ('medium', 2), ('hard', 0)]
+    assert rows[1]['AP'] == pytest.approx(metrics['crowdpose/AP(M)'], abs=1e-4) and rows[0]['AP'] is None
 
 
 def test_crowdpose_keeps_to_its_protocol():

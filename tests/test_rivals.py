@@ -9,6 +9,7 @@ from pathlib import Path
 import mmpose.models.heads.hybrid_heads.dekr_head as dekr_head
 import numpy as np
 import pytest
+from mmengine.config import Config
 from mmpose.codecs import DecoupledHeatmap
 
 from projects.crowdbench.synthetic_crowd import CROWDBENCH, write_split
@@ -49,6 +50,12 @@ def test_a_joint_is_drawn_in_its_cell_and_decoded_in_its_middle():
     assert wrong > 20
 
 
+def test_cids_config_draws_and_decodes_with_this_codec():
+    cfg = Config.fromfile(ROOT / 'configs/cid_hg_crowdbench.py')
+    (generate,) = (step for step in cfg.train_dataloader.dataset.pipeline if step.type == 'GenerateTarget')
+    assert generate.encoder == cfg.model.head.decoder and generate.encoder.type == 'CenteredDecoupledHeatmap'
+
+
 def test_coupled_maps_hold_the_joints_of_all_people():
     poses = people(3, seed=1)
     encoded = CenteredDecoupledHeatmap(**SIZES).encode(poses)
@@ -60,9 +67,9 @@ def test_coupled_maps_hold_the_joints_of_all_people():
 
 @pytest.fixture(scope='module')
 def crowd(tmp_path_factory):
-    """Four images to train on and three to test on."""
+    """Four images to train on, two to validate and three to test on."""
     folder = tmp_path_factory.mktemp('rivals')
-    for split, number in (('train', 4), ('val', 1), ('plain', 3)):
+    for split, number in (('train', 4), ('val', 2), ('plain', 3)):
         write_split(folder, split, number, 0, CROWDBENCH)
     return folder
 

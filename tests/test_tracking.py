@@ -14,11 +14,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from mmengine.structures import InstanceData
+from mmpose.datasets.datasets.utils import parse_pose_metainfo
 
 from projects.crowdbench.synthetic_crowd import CROWDBENCH, write_split
-from projects.tracking.moving_people import FPS, draw_video
+from projects.tracking.moving_people import FPS, draw_video, sample_people
 from projects.tracking.study import Score
-from rnnpose_plugin.runtime.prediction_drawing import colour_of
+from rnnpose_plugin.runtime.prediction_drawing import Drawing, colour_of
+from rnnpose_plugin.runtime.prediction_inputs import Images
 from rnnpose_plugin.runtime.tracking import Tracker
 
 ROOT = Path(__file__).parents[1]
@@ -80,6 +83,29 @@ def test_an_id_is_remembered_and_never_used_again():
     assert tracker.update([nothing]) in ([3], [4]) and len(tracker.update([nothing, pose(0)])) == 2
 
 
+def test_by_default_an_oks_of_0_2_and_ten_frames_are_enough():
+    for far, same in ((10, True), (12, False)):  # px
+        tracker = Tracker(SIGMAS)
+        assert tracker.update([pose(0)]) == [1]
+        assert (oks(pose(0), pose(far)) >= 0.2) == same and tracker.update([pose(far)]) == [1 if same else 2]
+    for missed, same in ((10, True), (11, False)):
+        tracker = Tracker(SIGMAS)
+        assert [tracker.update(people) for people in [[pose(0)]] + [[]] * missed] == [[1]] + [[]] * missed
+        assert tracker.update([pose(0)]) == [1 if same else 2]
+
+
+def test_a_person_is_as_large_as_its_joints_that_were_found():
+    def small(x):
+        joints = np.reshape(pose(x, 100, size=10, missing=[5])['keypoints'], (17, 3))
+        joints[5, :2] = 0
+        return dict(keypoints=joints.ravel().tolist())
+
+    tracker = Tracker(SIGMAS)
+    assert tracker.update([small(100)]) == [1] and tracker.update([small(106)]) == [2]
+    single = [dict(keypoints=[0] * 48 + [x, 50, 1]) for x in (70, 70.1)]  # at least a pixel
+    assert tracker.update(single[:1]) == tracker.update(single[1:]) == [3]
+
+
 def test_a_video_has_identities_that_move():
     frames = list(draw_video(3, 4, 40))
     again = list(draw_video(3, 4, 40))
@@ -91,7 +117,24 @@ def test_a_video_has_identities_that_move():
     labelled = (one[1:, :, 2] > 0) & (one[:-1, :, 2] > 0)  # a joint outside the image is at 0, 0
     steps = np.abs(np.diff(one[:, :, :2], axis=0))[labelled]
     assert 0.5 < steps.mean() and steps.max() < 12
-    assert any(not person['num_keypoints'] for _, people in frames for person in people)  # too little to see
+
+
+def test_people_of_whom_too_little_is_visible_are_not_counted():
+    ignored = []
+    for person in itertools.chain.from_iterable(people for _, people in draw_video(1, 8, 16)):
+        flags = np.array(person['keypoints'][2::3])
+        labelled, visible = (flags > 0).sum(), (flags == 2).sum()
+        few = labelled < CROWDBENCH.min_labelled_joints, visible < CROWDBENCH.min_visible_joints
+        ignored += [few] if any(few) else []
+        assert person['num_keypoints'] == (0 if any(few) else labelled)
+    assert {(True, False), (False, True)} <= set(ignored)
+    assert [people for _, people in draw_video(3, 1, 1)] == [[]]  # yet to come in
+
+
+def test_people_turn_round_at_the_border_or_leave():
+    for person in sample_people(np.random.default_rng(0), 8):
+        centres = np.array([person.at(frame).joints[:, 0].mean() for frame in range(0, 300, 3)])
+        assert ((centres > 0) & (centres < 128)).all() == person.turns
 
 
 def test_switches_are_counted():
@@ -105,7 +148,11 @@ def test_switches_are_counted():
     assert score.shared == 5  # identity 0 is track 2 in three frames, identity 1 track 2 or 1 in two of them
     ignored = [people[0], dict(people[1], num_keypoints=0)]
     score.add_video([ignored], found[:1])
-    assert (score.switches, score.true, score.found) == (3, 11, 11)
+    assert (score.switches, score.true, score.found, score.shared) == (3, 11, 11, 6)
+    first = dict(people[0], num_keypoints=0)  # ignored, and in the place of one who is not
+    score.add_video([[first, people[0]]], [[dict(pose(0), track_id=1, score=0.9, category_id=1)]])
+    score.add_video([[people[0]]], [[dict(pose(70), track_id=1, score=0.9, category_id=1)]])  # not in his place
+    assert (score.switches, score.true, score.found, score.shared) == (3, 13, 13, 7)
 
 
 @pytest.fixture(scope='module')
@@ -141,8 +188,36 @@ def test_people_of_a_video_keep_id_and_colour(video, tmp_path, monkeypatch):
     assert ids == {1}
     drawn = cv2.VideoCapture(str(tmp_path / 'out' / 'drawn' / 'walk.mp4'))
     frames = [drawn.read()[1] for _ in range(FRAMES)]
-    near = [(np.abs(frame.astype(int) - colour_of(1)[::-1]).max(axis=2) < 60).sum() for frame in frames]
+    near = [near_colour(frame, colour_of(1)) for frame in frames]
     assert min(near) > 10
+    bare, _ = next(draw_video(3, 4, FRAMES))
+    for colour in ((0, 255, 0), (255, 128, 0)):  # of COCO's limbs
+        assert near_colour(frames[0], colour) <= near_colour(bare, colour) + 5
+
+
+def near_colour(image, rgb):
+    return (np.abs(image.astype(int) - rgb[::-1]).max(axis=2) < 60).sum()
+
+
+def test_each_person_is_drawn_in_its_colour_with_its_number(tmp_path):
+    black = np.zeros((128, 128, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / 'black.png'), black)
+    people = [pose(5, 70, missing=[16]), pose(75, 70, missing=[16]), pose(40, 70, missing=range(17))]
+    joints = np.array([person['keypoints'] for person in people]).reshape(3, 17, 3)
+    joints[:, 16, :2] = 0  # not found, so the number is not there
+    scores = dict.fromkeys(('keypoint_scores', 'keypoints_visible'), joints[..., 2])
+    people = InstanceData(keypoints=joints[..., :2], bbox_scores=np.ones(3), **scores)
+    meta = parse_pose_metainfo(dict(from_file='configs/_base_/datasets/coco.py'))
+    drawing = Drawing(meta, Images([str(tmp_path / 'black.png')]), tmp_path)
+    drawing.add('drawn.png', black, people, [3, 12, 4])
+    (tmp_path / 'taken.png').mkdir()
+    with pytest.raises(OSError, match='taken.png could not be written'):
+        drawing.add('taken.png', black, people, [3, 12, 4])
+    drawn = cv2.imread(str(tmp_path / 'drawn.png'))
+    for half, number in ((drawn[:, :62], 3), (drawn[:, 62:], 12)):
+        own, other = (near_colour(half, colour_of(k)) for k in (number, 15 - number))
+        assert own > 200 and other < 30 and near_colour(half, (255, 128, 0)) == 0  # of COCO's limbs
+        assert near_colour(half[55:66], colour_of(number)) > 15 and not half[:50].any()
 
 
 def test_what_was_computed_before_ctrl_c_is_written(tmp_path):

@@ -23,6 +23,7 @@ from rnnpose_plugin.evaluation.crowding import (
 from rnnpose_plugin.evaluation.mixing import VISIBILITY, mixing_figures
 
 from .contender import Contender
+from .crowd_index import figures_by_crowd_index
 from .facts import Fact, annotation_file
 from .plots import JudgedImage, draw_disagreements, plot_bands, plot_counts, plot_latency
 from .predictions import PredictionDump, detections_of
@@ -41,6 +42,9 @@ HOW = """\
   (a, b] (OCHuman's "moderate" is 0.5-0.75, its "hard" 0.75-1). All others are ignored: a pose that matches one of them
   is neither a true nor a false positive. A pose that matches no person is a false positive in every band that has a
   person in the image.
+- *AP easy, medium, hard* covers the images whose crowd index is below 0.2, from 0.2 to 0.8, and from 0.8 on: the ends
+  in CrowdPose's evaluation code, while its paper has 0.1 and 0.8. The index is the annotation file's `crowdIndex`, or
+  the mean over the people of an image of the joints of others in their box per own joint.
 - *Well placed* is a joint of a found person whose own OKS is above 0.85, *mixed* one that lies that well on the same
   joint of another person instead; people are paired with poses by OKS. *Covered* joints are labelled, but not visible;
   their AP ignores people without one. *Duplicates* are poses nearest to a person who has another pose.
@@ -118,6 +122,7 @@ class Results:
             images=len(self.dump.lines),
             figures=coco_figures(self.truth, self.detections, self.sigmas),
             bands=figures_by_band(self.truth, self.detections, self.sigmas),
+            crowd=figures_by_crowd_index(self.truth, self.detections, self.sigmas),
             mixing=mixing_figures(self.truth, self.detections, self.sigmas),
             counts=counts,
             latency={part: float(np.median([line[part] for line in self.dump.lines])) for part in PARTS},
@@ -229,6 +234,9 @@ def _table(models: Sequence[dict]) -> list[str]:
     for bands in zip(*(model['bands'] for model in models)):
         people = '/'.join(dict.fromkeys(str(band['people']) for band in bands))
         rows.append([f'AP at IoU {bands[0]["band"]} ({people} people)', *(_percent(band['AP']) for band in bands)])
+    for kinds in zip(*(model['crowd'] for model in models)):
+        images = '/'.join(dict.fromkeys(str(kind['images']) for kind in kinds))
+        rows.append([f'AP {kinds[0]["type"]} ({images} images)', *(_percent(kind['AP']) for kind in kinds)])
     mixing = [model['mixing'] for model in models]
     for kind in VISIBILITY:
         shares = [f'{_percent(row[f"{kind}_well"])}/{_percent(row[f"{kind}_mixed"])}' for row in mixing]

@@ -45,7 +45,9 @@ def read_truth(path: str, image_ids: Iterable[int], use_area: bool = True) -> di
     """
     content = json.loads(Path(path).read_text(encoding='utf-8'))
     truth = clean_truth(content, set(image_ids), use_area)
-    for person in truth['annotations']:  # pycocotools ignores people by this field alone, xtcocotools by their joints
+    crowdpose = all('crowdIndex' in image for image in truth['images'])
+    # pycocotools ignores people by this field alone, xtcocotools by their joints, but for CrowdPose
+    for person in [] if crowdpose else truth['annotations']:
         person['num_keypoints'] = sum(v > 0 for v in person['keypoints'][2::3])
     return truth
 

@@ -58,16 +58,15 @@ class Video:
 
     def __init__(self, path: str) -> None:
         self.paths, self.name = [path], os.path.basename(path)
-        self.reader = mmcv.VideoReader(path)
-        first = self.reader.read() if self.reader.opened else None
-        if first is None:
+        if mmcv.VideoReader(path).read() is None:
             raise ValueError(f'{path} is neither an image nor a video that OpenCV can decode; give another file')
         self.reader = mmcv.VideoReader(path)
         self.fps = self.reader.fps if 0 < self.reader.fps < 1000 else 25.0
         self.unreadable: list[str] = []
 
     def __len__(self) -> int:
-        return max(len(self.reader), 1)
+        """0 of a stream of unknown length, for which OpenCV gives a negative number."""
+        return max(self.reader.frame_cnt, 0)
 
     def __iter__(self) -> Iterator[tuple[int, str, np.ndarray | None]]:
         """Number, name such as ``video.mp4#1`` and the frame (h, w, 3) uint8 BGR."""
@@ -128,7 +127,7 @@ def find_inputs(name: str) -> Images | Video:
     if os.path.isfile(name):
         return Images([name]) if is_image(name) else Video(name)
     if os.path.isdir(name):
-        found, where = [entry.path for entry in os.scandir(name) if entry.is_file()], f'the folder {name} has'
+        found, where = [entry.path for entry in os.scandir(name)], f'the folder {name} has'
     elif name.isdecimal():
         return Camera(int(name))
     elif glob.has_magic(name):

@@ -38,13 +38,12 @@ class Tracker:
             list[int]: from 1, one for each of them, each once.
         """
         ids = [0] * len(people)
-        if self.known and people:
-            with np.errstate(invalid='ignore'):  # a person without joints
-                oks = np.nan_to_num(oks_matrix(self.known, people, self.sigmas))
-            # Pairs that do not count all gain the same, or they would change the other pairs.
-            rows, columns = linear_sum_assignment(np.where(oks < self.least_oks, 0, oks), maximize=True)
-            for row, column in zip(rows, columns):
-                ids[column] = self.known[row]['id'] if oks[row, column] >= self.least_oks else 0
+        with np.errstate(invalid='ignore'):  # a person without joints
+            oks = np.nan_to_num(oks_matrix(self.known, people, self.sigmas))
+        # Pairs that do not count all gain the same, or they would change the other pairs.
+        rows, columns = linear_sum_assignment(np.where(oks < self.least_oks, 0, oks), maximize=True)
+        for row, column in zip(rows, columns):
+            ids[column] = self.known[row]['id'] if oks[row, column] >= self.least_oks else 0
         for column, number in enumerate(ids):
             if not number:
                 self.last_id += 1

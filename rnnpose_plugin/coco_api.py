@@ -41,7 +41,7 @@ class COCO(coco.COCO):
 
     def __init__(self, annotation_file: str | None = None, **kwargs: Any) -> None:
         if kwargs:
-            raise ValueError(f'{sorted(kwargs)} of COCO need xtcocotools, which does not import here; install numpy 1')
+            raise ValueError(f'{sorted(kwargs)} of COCO need xtcocotools, absent here; install it beside numpy 1')
         super().__init__(annotation_file)
         self.anno_file = [annotation_file]
         for annotation in self.dataset.get('annotations', []):

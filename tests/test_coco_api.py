@@ -138,7 +138,7 @@ def test_boxes_are_pycocotools_own(files):
 
 
 def test_what_is_not_supported_is_refused_in_one_sentence(files):
-    with pytest.raises(ValueError, match=r"\['test_index'\] of COCO need xtcocotools.*; install numpy 1$"):
+    with pytest.raises(ValueError, match=r"\['test_index'\] of COCO need xtcocotools.*; install it beside numpy 1$"):
         coco_api.COCO(str(files / 'truth.json'), test_index=[0])
     truth = coco_api.COCO(str(files / 'truth.json'))
     with pytest.raises(ValueError, match="iou_type is 'keypoints_3d'; use one of keypoints, keypoints_crowd"):

@@ -158,24 +158,21 @@ def letterbox(image: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, tup
     target = np.array(size, np.float64)
     scale = np.repeat((sides / target).max(), 2)
     offset = sides / 2 - scale * target / 2
-    fitted = image.astype(np.int32)
-    for axis, side in ((0, 1), (1, 0)):
+    fitted = image.astype(np.float32)
+    for axis, side in ((1, 0), (0, 1)):
         fitted = _resample(fitted, axis, size[side], scale[side], offset[side])
-    return ((fitted + 512) >> 10).clip(0, 255).astype(np.uint8), (scale, offset)
+    return np.rint(fitted).astype(np.uint8), (scale, offset)
 
 
 def _resample(image: np.ndarray, axis: int, length: int, scale: float, offset: float) -> np.ndarray:
-    """Linear along one axis in steps of 1/32 pixel, as OpenCV does; values become 32 times as large."""
-    places = (np.rint(np.arange(length) * scale * 1024).astype(np.int64) + round(offset * 1024) + 16) >> 5
-    lower, weight = places >> 5, places & 31
-    total = 0
-    for index, share in ((lower, 32 - weight), (lower + 1, weight)):
-        inside = (index >= 0) & (index < image.shape[axis])
-        share = np.where(inside, share, 0).astype(np.int32)
-        total = (
-            total + np.take(image, index.clip(0, image.shape[axis] - 1), axis) * share[(...,) + (None,) * (2 - axis)]
-        )
-    return total
+    """Linear along one axis, with 0 beyond the image; in float32, as OpenCV 5 does."""
+    places = np.arange(length, dtype=np.float32) * np.float32(scale) + np.float32(offset)
+    lower = np.floor(places)
+    weight = (places - lower)[(...,) + (None,) * (2 - axis)]
+    index = lower.astype(np.int64) + 1  # of the padded image
+    padded = np.pad(image, [(int(axis == k),) * 2 for k in range(3)])
+    below, above = (np.take(padded, (index + k).clip(0, image.shape[axis] + 1), axis) for k in (0, 1))
+    return below + weight * (above - below)
 
 
 def _person(

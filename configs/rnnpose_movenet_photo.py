@@ -36,7 +36,7 @@ model = dict(
     test_cfg=dict(flip_test=True, multiscale_test=False, ae_refinement=False, snap_to_peaks=True, score_threshold=0.2),
 )
 
-# The second of two stages: mostly photographs as they are, on what rnnpose_movenet_photo_crops.py learned.
+# The last of the stages: whole images, on what rnnpose_movenet_photo_crops.py learned.
 train_dataloader = dict(
     dataset=dict(
         sample_ratio_factor=[5, 0.3, 0.4],

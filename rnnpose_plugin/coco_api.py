@@ -21,6 +21,7 @@ HANDS_AND_FACE = ('foot_kpts', 'face_kpts', 'lefthand_kpts', 'righthand_kpts')
 PARTS = {
     'keypoints': ('keypoints',),
     'keypoints_crowd': ('keypoints',),
+    'keypoints_body': ('keypoints',),
     'keypoints_wholebody': ('keypoints', *HANDS_AND_FACE),
     **{f'keypoints_{name.split("_")[0]}': (name,) for name in HANDS_AND_FACE},
 }
@@ -40,7 +41,7 @@ class COCO(coco.COCO):
 
     def __init__(self, annotation_file: str | None = None, **kwargs: Any) -> None:
         if kwargs:
-            raise ValueError(f'{sorted(kwargs)} of COCO need xtcocotools, which does not import here; install numpy 1')
+            raise ValueError(f'{sorted(kwargs)} of COCO need xtcocotools, absent here; install it beside numpy 1')
         super().__init__(annotation_file)
         self.anno_file = [annotation_file]
         for annotation in self.dataset.get('annotations', []):
@@ -110,7 +111,7 @@ class COCOeval(cocoeval.COCOeval):
 
     @staticmethod
     def _found(detections: coco.COCO, kind: str) -> coco.COCO:
-        score = 'score' if kind in ('keypoints', 'keypoints_crowd') else f'{kind.split("_")[1]}_score'
+        score = 'score' if PARTS[kind] == ('keypoints',) else f'{kind.split("_")[1]}_score'
         poses = detections.dataset.get('annotations', [])
         if any(score not in pose for pose in poses):
             warnings.warn(f"'{score}' not found, use 'score' instead.", stacklevel=2)

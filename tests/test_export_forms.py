@@ -257,9 +257,7 @@ def photo_model():
     return load_model(config, str(ROOT / PHOTO_MODEL), {'model.test_cfg.flip_test': False})
 
 
-@pytest.mark.parametrize(
-    'form, out, steps', [('whole', 'x.onnx', None), ('steps', 'x', None), ('unrolled', 'x.onnx', 8)]
-)
+@pytest.mark.parametrize('form, out, steps', [('whole', 'x.onnx', None), ('unrolled', 'x.onnx', 8)])
 def test_shipped_photo_model_on_real_photographs(photo_model, form, out, steps, tmp_path):
     """Claimed maps, joints on the backbone's peaks and a score threshold, all in the graph."""
     paths = sorted(PHOTOGRAPHS.glob('train2017/*.jpg'))[:20]

@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.logging import HistoryBuffer
 from mmengine.model import BaseModule
-from mmengine.runner import load_checkpoint
+from mmengine.runner import checkpoint, load_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
 from narrow_network import NARROW
 
 from rnnpose_plugin.runtime.publish import publish
-from rnnpose_plugin.runtime.restricted_load import read_checkpoint
+from rnnpose_plugin.runtime.restricted_load import read_checkpoint, restrict_checkpoint_loader
 
 CONFIG = str(Path(__file__).parent.parent / 'configs' / 'rnnpose_hg_crowd.py')
 MARK = Path('code_ran')
@@ -106,8 +107,6 @@ def test_neither_does_a_local_one(tmp_path, folder):
 
 @pytest.mark.parametrize('scheme', ['torchvision://resnet50', 'open-mmlab://resnet50', 'mmcls://resnet50'])
 def test_names_of_published_weights_are_restricted_too(server, monkeypatch, scheme):
-    from mmengine.runner import checkpoint
-
     for table in ('get_torchvision_models', 'get_external_models', 'get_mmcls_models'):
         monkeypatch.setattr(checkpoint, table, lambda: dict(resnet50=f'{server}/code.pth'))
     with pytest.raises(ValueError, match='holds more than weights'):
@@ -125,6 +124,38 @@ def test_a_loader_that_asks_for_everything_gets_weights_only():
     finally:
         del CheckpointLoader._schemes['all://']
     assert not MARK.exists()
+
+
+class Globals:
+    """A method's globals, which a checkpoint could change."""
+
+    def __reduce__(self):
+        return getattr, (Method(), '__globals__')
+
+
+class Method:
+    def __reduce__(self):
+        return getattr, (HistoryBuffer, 'mean')
+
+
+def test_a_loader_that_allows_getattr_does_not_get_it(monkeypatch):
+    """onedl-mmengine's: which of two functions for one name torch calls depends on their addresses, hence 50 here."""
+
+    def allows_getattr(file, map_location=None):
+        others = [(lambda owner, name: 'not ours', 'builtins.getattr') for _ in range(50)]
+        with torch.serialization.safe_globals(others):
+            return torch.load(file, map_location)
+
+    torch.save(dict(state_dict={}, value=Globals()), 'a.pth')
+    monkeypatch.setattr(checkpoint, '_safe_torch_load', allows_getattr, raising=False)
+    restrict_checkpoint_loader()
+    CheckpointLoader.register_scheme('fork://', lambda name, place: checkpoint._safe_torch_load(name[7:], place))
+    try:
+        for name in ('fork://a.pth', 'a.pth'):  # the second by the loader of the MMEngine that is installed
+            with pytest.raises(ValueError, match='a.pth'):
+                read_checkpoint(name)
+    finally:
+        del CheckpointLoader._schemes['fork://']
 
 
 @pytest.mark.parametrize('road', ['load_checkpoint', 'init_cfg'])

@@ -22,7 +22,7 @@ META = yaml.safe_load((ROOT / 'model_zoo/rnnpose_movenet_photo.yml').read_text()
 WEIGHTS, CONFIG = ROOT / MODEL['Weights'], ROOT / MODEL['Config']
 METRICS = {result['Dataset']: result['Metrics'] for result in MODEL['Results']}
 PHOTOGRAPHS, COMPOSITES = METRICS
-SLICE, SLICE_AP = 20, [22.5, 38.7]  # images, and the AP and AP50 that the run of the metafile's figures has on them
+SLICE, SLICE_AP = 20, [22.8, 38.3]  # images, and the AP and AP50 that the run of the metafile's figures has on them
 
 
 def test_the_file_is_the_one_described():

@@ -11,6 +11,7 @@ from functools import wraps
 from typing import Any
 
 import torch
+from mmengine.runner import checkpoint as loaders
 from mmengine.runner.checkpoint import CheckpointLoader
 from mmengine.utils import digit_version
 
@@ -30,6 +31,8 @@ def restrict_checkpoint_loader() -> None:
     MMEngine's sources (a path, http, ``torchvision://``, ``open-mmlab://``, ...) it comes from. The loaders for remote
     files, and those of forks of MMEngine, ask torch for an unrestricted load.
     """
+    if hasattr(loaders, '_safe_torch_load'):  # onedl-mmengine's allows getattr, and then reads everything
+        loaders._safe_torch_load = torch.load
     original = CheckpointLoader.load_checkpoint.__func__
     if hasattr(original, '__wrapped__'):
         return

@@ -67,3 +67,8 @@ def test_a_launcher_given_as_an_option_counts(tmp_path, monkeypatch):
     for words, launcher in ((['launcher=foo'], 'foo'), (['model.a=1'], 'none')):
         args = parse('--config', str(config), '--cfg-options', *words)
         assert load_config(args).launcher == launcher
+
+
+@pytest.mark.parametrize('name', ['rnnpose_plugin::rnnpose_hg_coco.py', 'configs/rnnpose_hg_coco.py'])
+def test_the_work_directory_is_named_after_the_config(name):
+    assert load_config(parse('--config', name)).work_dir == 'work_dirs/rnnpose_hg_coco'

@@ -89,7 +89,7 @@ def load_config(args: argparse.Namespace) -> Config:
     check_options(cfg, args.cfg_options)
     cfg.merge_from_dict(args.cfg_options)
     cfg.launcher = args.cfg_options.get('launcher', args.launcher)
-    name = os.path.splitext(os.path.basename(args.config))[0]
+    name = os.path.splitext(os.path.basename(cfg.filename))[0]
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or os.path.join('work_dirs', name)
     if os.path.exists(cfg.work_dir) and not os.path.isdir(cfg.work_dir):
         raise ValueError(f'work_dir {cfg.work_dir} is a file; name a folder')

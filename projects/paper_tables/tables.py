@@ -1,4 +1,4 @@
-"""The paper's tables as data: the config of every row and the AP that the paper prints for it. Four are our own.
+"""The paper's tables as data: the config of every row and the AP that the paper prints for it. Five are our own.
 
 Only rows that can be run here are listed: of tables 1 and 2 Associative Embedding (AE) and the paper's method. A config
 is the name of a file in ``configs/ablations``, or of ``SYNTHETIC_ONLY`` in ``row_configs.py``.

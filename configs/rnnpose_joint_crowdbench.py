@@ -1,5 +1,5 @@
 # Backbone and decoder trained together on CrowdBench: from AE's weights on, with AE's losses kept.
-_base_ = ['rnnpose_context_crowdbench.py']
+_base_ = ['rnnpose_others_crowdbench.py']
 
 ae_codec = dict(
     type='TrainableAssociativeEmbedding', input_size=_base_.input_size, heatmap_size=_base_.heatmap_size, sigma=1.0
@@ -15,7 +15,6 @@ model = dict(
         keypoint_loss=dict(type='KeypointMSELoss', loss_weight=10.0),
         tag_loss=dict(type='AssociativeEmbeddingLoss', loss_weight=0.01),
     ),
-    head=dict(claimed_maps=True),
 )
 load, fit, flip, target, mask, pack = _base_.train_dataloader.dataset.pipeline
 train_dataloader = dict(

@@ -32,12 +32,17 @@ def try_thresholds(cfg: Config, results: str) -> Iterator[tuple[float, float, fl
         tuple[float, float, float]: tau, AP and the share of the joints that are discarded, in [0, 1].
 
     Raises:
-        ValueError: for another codec, test settings that change joint scores, other results, or a val set without
-            people.
+        ValueError: for another codec, test settings that change joint scores, other results, or a config without val set
+            or people in it.
     """
     codec, settings = cfg.model.head.get('decoder') or {}, cfg.model.get('test_cfg') or {}
     if codec.get('type') != 'InstanceHeatmap':
         raise ValueError(f'{cfg.filename} has the codec {codec.get("type")}; tau is a setting of InstanceHeatmap.')
+    if not cfg.get('val_dataloader'):
+        raise ValueError(
+            f'{cfg.filename} has no val_dataloader, as a training with --no-validate saves it; name the config that '
+            'this training was given.'
+        )
     for name in ('ae_refinement', 'snap_to_peaks'):
         if settings.get(name):
             raise ValueError(f'test_cfg has {name}=True, whose joint scores are not peaks; test with {name}=False.')

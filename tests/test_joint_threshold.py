@@ -112,3 +112,6 @@ def test_what_cannot_be_used_is_refused(data, tmp_path):
     other = config(folder)
     other.model.head.decoder.type = 'AssociativeEmbedding'
     assert 'the codec AssociativeEmbedding; tau' in error('[]', other)
+    unvalidated = config(folder)
+    unvalidated.val_dataloader = None
+    assert 'no val_dataloader' in error('[]', unvalidated)

@@ -72,7 +72,8 @@ trainings() {
         return
     fi
     # 16 images: the time of an iteration is that of starting kernels, whatever the batch.
-    local few=(train_dataloader.batch_size=16 train_cfg.max_epochs=5 param_scheduler.1.end=5 custom_hooks.5.every=200)
+    local few=(train_dataloader.batch_size=16 train_cfg.max_epochs=5 param_scheduler.1.end=5 custom_hooks.5.every=200
+        optim_wrapper.type=OptimWrapper)
     local seeds=(0 1)
     [[ $TINY ]] && seeds=(0)
     train ae ae_hg_crowdbench train_dataloader.batch_size=16 load_from=model_zoo/ae_hg_crowdbench.pth \
@@ -81,7 +82,7 @@ trainings() {
         train "paper_$seed" rnnpose_hg_crowdbench "${few[@]}" randomness.seed=$seed &
         train "context_$seed" rnnpose_context_crowdbench "${few[@]}" randomness.seed=$seed &
         train "claimed_$seed" rnnpose_context_crowdbench "${few[@]}" model.head.claimed_maps=True randomness.seed=$seed &
-        train "others_$seed" rnnpose_others_crowdbench randomness.seed=$seed &
+        train "others_$seed" rnnpose_others_crowdbench "${few[@]}" randomness.seed=$seed &
     done
     wait
 }

@@ -32,8 +32,8 @@ def try_thresholds(cfg: Config, results: str) -> Iterator[tuple[float, float, fl
         tuple[float, float, float]: tau, AP and the share of the joints that are discarded, in [0, 1].
 
     Raises:
-        ValueError: for another codec, test settings that change joint scores, other results, or a config without val set
-            or people in it.
+        ValueError: for another codec, test settings that change joint scores, other results, or a config without val
+            set or people in it.
     """
     codec, settings = cfg.model.head.get('decoder') or {}, cfg.model.get('test_cfg') or {}
     if codec.get('type') != 'InstanceHeatmap':

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from rnnpose_plugin.models.movenet_network import HEADS
-from rnnpose_plugin.models.movenet_tags import LEAST_CENTRE, NOBODY, SLOPE, SPREAD, centre_tags, slopes
+from rnnpose_plugin.models.movenet_tags import LEAST_CENTRE, OWN_SLOPE_WEIGHT, SLOPE, SPREAD, centre_tags, slopes
 
 K = 17
 
@@ -35,7 +35,7 @@ def naive_tags(maps, centres):
     for k in range(K):
         for r in range(rows):
             for c in range(columns):
-                total, weight = NOBODY * slope(r, c), NOBODY
+                total, weight = OWN_SLOPE_WEIGHT * slope(r, c), OWN_SLOPE_WEIGHT
                 for i, j in centres:
                     y, x = (p + maps['regression'][0, 2 * k + a, i, j].item() for a, p in enumerate((i, j)))
                     size = np.sqrt(np.prod([max(maps['box_scale'][0, a, i, j].item(), 1) for a in (0, 1)]))

@@ -134,7 +134,7 @@ def test_bystanders_in_training_have_the_sure_joints_of_sure_detections(sure, sc
     places = np.array(bystander['keypoints']).reshape(-1, 3)
     assert bystander['num_keypoints'] == labels and bystander['iscrowd'] == int(not labels)
     assert np.allclose(places[:labels, :2], standing(x=95)[:labels, :2], atol=0.051) and not places[labels:].any()
-    assert ('segmentation' in bystander) == (not labels)  # nobody is cut out of the image by MoveNet's joints
+    assert ('segmentation' in bystander) == (not labels)  # MoveNet's joints are labels, never the outline of a cut-out
 
 
 def test_images_in_doubt_are_left_out():

@@ -20,7 +20,7 @@ MOST_CENTRES = 20
 LEAST_CENTRE = 0.05
 # Standard deviation of where a regressed joint is taken to be, in cells: a constant and a share of the person's size.
 SPREAD = (1.5, 0.1)
-NOBODY = 0.05  # weight of the cell's own slope, which is its tag far from everybody's joints
+OWN_SLOPE_WEIGHT = 0.05  # of the slope at the cell itself, which is its tag far from all regressed joints
 
 
 @torch.no_grad()
@@ -56,7 +56,7 @@ def centre_tags(maps: dict[str, Tensor]) -> Tensor:
     shares = heights * torch.cat([slopes(cells[..., 0], cells[..., 1], H, W), torch.ones_like(heights)[None]])
     mixed = torch.einsum('sNn,NnKH,NnKW->NsKHW', shares, down, across)
     own = slopes(every_row[:, None].expand(H, W), every_column.expand(H, W), H, W)[:, None]
-    return ((mixed[:, :2] + NOBODY * own) / (mixed[:, 2:] + NOBODY)).flatten(1, 2)
+    return ((mixed[:, :2] + OWN_SLOPE_WEIGHT * own) / (mixed[:, 2:] + OWN_SLOPE_WEIGHT)).flatten(1, 2)
 
 
 def slopes(rows: Tensor, columns: Tensor, H: int, W: int) -> Tensor:

@@ -226,7 +226,7 @@ class RecurrentPoseHead(BaseHead):
     def _decode(
         self, heatmaps: Tensor, stop_probabilities: Tensor, ae_maps: tuple | None, peaks: Tensor | None, least: float
     ) -> tuple[InstanceData, Tensor]:
-        """One image's people and their heatmaps, without those of whom no joint is kept or whose score is too low."""
+        """One image's instances and their heatmaps, without those that keep no joint or score below the threshold."""
         poses = self.decoder.decode((heatmaps, stop_probabilities))
         if ae_maps is not None:
             poses = *fill_missing_keypoints(*poses[:2], *ae_maps, self.decoder), poses[2]
